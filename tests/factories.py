@@ -1,0 +1,64 @@
+"""Makers of rows with sensible defaults: name only what the test is about."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session
+
+from hurlicane_mcp.ids import attempt_id, new_id, token_hash
+from hurlicane_mcp.store import attempts, jobs
+from hurlicane_mcp.store.tables import AttemptRow, JobRow
+from tests.fakes import BEGINNING
+
+
+def add_job(
+    session: Session,
+    *,
+    parent: JobRow | None = None,
+    depends_on: tuple[str, ...] = (),
+    now: datetime = BEGINNING,
+    **values: Any,
+) -> JobRow:
+    """A stored job, QUEUED unless it depends on others."""
+    job_id = values.pop("id", None) or new_id("job")
+    row: dict[str, Any] = {
+        "id": job_id,
+        "status": "blocked" if depends_on else "queued",
+        "root_id": parent.root_id if parent else job_id,
+        "parent_id": parent.id if parent else None,
+        "depth": parent.depth + 1 if parent else 0,
+        "project": "/project",
+        "work_dir": "/project",
+        "provider": "scripted",
+        "completion": "finish_job",
+        "title": "A job",
+        "description": "Do something.",
+        "created_at": now,
+    }
+    jobs.add(session, row | values, depends_on, now)
+    return jobs.get(session, job_id)
+
+
+def claim(session: Session, job_id: str, now: datetime = BEGINNING) -> AttemptRow:
+    """The new attempt of a queued job, as the dispatcher makes it; other due jobs stay queued."""
+    claimed = {job.id: job for job in jobs.claim_due(session, now, 1)}
+    job = claimed[job_id]
+    name = attempt_id(job.id, job.attempt)
+    values = {
+        "id": name,
+        "job_id": job.id,
+        "number": job.attempt,
+        "token_hash": token_hash(f"token of {name}"),
+        "provider": job.provider,
+        "run_dir": f"/runs/{name}",
+        "claimed_at": now,
+    }
+    attempts.add(session, values)
+    return attempts.get(session, name)
+
+
+def running(session: Session, **values: Any) -> tuple[JobRow, AttemptRow]:
+    """A job whose first attempt has just been claimed."""
+    job = add_job(session, priority=10, **values)
+    attempt = claim(session, job.id)
+    return jobs.get(session, job.id), attempt
