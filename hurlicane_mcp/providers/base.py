@@ -1,0 +1,189 @@
+"""What the engine needs of an agent CLI: how to start it, and what its output lines mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """One attempt that wants a process."""
+
+    prompt: str  #: everything the agent is told at its start
+    work_dir: Path
+    run_dir: Path  #: private to the attempt (mode 0700); generated files go here
+    model: str | None  #: as asked for, an alias or a full id; None for the CLI's own default
+    mcp_url: str
+    token: str  #: the attempt's bearer token: never in argv, never in a log
+    resume: str | None  #: the CLI's own session to go on with; None to begin one
+    wait_limit: timedelta  #: how long one tool call of ours may block
+    hooks_url: str | None = None  #: where the CLI may send its hooks, if it has such
+    interactive: bool = False  #: in a terminal: with the CLI's own screen instead of a stream
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """A process to start: an argv list, never a shell string.
+
+    The agent's environment is the server's own, less every variable named `HURLICANE_…` and less
+    `unset`, plus `env`.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    unset: frozenset[str] = frozenset()
+    files: Mapping[Path, str] = field(default_factory=dict[Path, str])  #: written with mode 0600
+    stdin: str = ""  #: the process reads this and then end-of-file
+    session_id: str | None = None  #: the session, if it is known before the CLI tells
+
+
+# What a line of output can mean. A provider turns each line into any number of these.
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSeen:
+    """The CLI named its session; it can be resumed under this id."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSeen:
+    """The model that really answered, by its resolved id."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSeen:
+    """One model request was answered. Two lines about one request carry the same id."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts. `input` excludes what was read from or written to a cache."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunUsage:
+    """What this process has used so far; a later one replaces an earlier one."""
+
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUsage:
+    """A figure that the CLI counts over the whole session, earlier processes included.
+
+    What this attempt used is the difference to the last figure of the attempts before it. A
+    figure lower than that (the CLI forgets killed runs) is booked whole.
+    """
+
+    tokens: Tokens | None = None
+    cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSeen:
+    """Text that the agent said; the last one is its last message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSeen:
+    """A tool call began or ended, for the people who follow the log."""
+
+    name: str
+    detail: str  #: one line, at most 200 characters
+    finished: bool
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLost:
+    """A call failed because the CLI has no connection to our server, or does not know our tools.
+
+    It is proof that the agent cannot reach us now; a later call takes it back.
+    """
+
+    text: str  #: the CLI's words, one line
+    #: Whether the CLI knows that it has no connection. Otherwise one call has failed, and the next
+    #: one connects anew: an agent that works on without calling is not lost.
+    is_lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WarningSeen:
+    """Something that a person should know, such as a permission that was denied."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSeen:
+    """The CLI reported an error that ends the run unless something good follows."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCleared:
+    """The run went on, or ended well, after an `ErrorSeen`."""
+
+
+Reading: TypeAlias = (
+    SessionSeen
+    | ModelSeen
+    | TurnSeen
+    | RunUsage
+    | SessionUsage
+    | MessageSeen
+    | ToolSeen
+    | ConnectionLost
+    | WarningSeen
+    | ErrorSeen
+    | ErrorCleared
+)
+
+
+class Provider(Protocol):
+    """An adapter to one agent CLI. It holds settings, never state of a run."""
+
+    @property
+    def name(self) -> str:
+        """`claude`, `codex`, `scripted`."""
+        ...
+
+    def check_model(self, model: str) -> None:
+        """Refuse a model that this CLI cannot have.
+
+        Raises:
+            Invalid: the message lists what is known.
+        """
+        ...
+
+    def launch(self, request: LaunchRequest) -> LaunchSpec:
+        """How to start the CLI for *request*. Pure but for looking the program up and new names.
+
+        Raises:
+            LaunchFailed: the program is missing; the message says how to install it.
+        """
+        ...
+
+    def parse_line(self, line: bytes) -> Sequence[Reading]:
+        """What one whole line of standard output means; nothing for a line it does not know.
+
+        Never raises: output is the CLI's, so garbage, half JSON and new events are skipped.
+        """
+        ...
