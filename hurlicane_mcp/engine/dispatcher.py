@@ -1,0 +1,136 @@
+"""Gives free slots to due jobs, whenever the bell says that either may have come."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskStatus
+from sqlmodel import Session
+
+from hurlicane_mcp.clock import Clock
+from hurlicane_mcp.domain.attempts import OutcomeKind
+from hurlicane_mcp.errors import StoreUnavailable
+from hurlicane_mcp.ids import attempt_id, new_token, token_hash
+from hurlicane_mcp.store import attempts, jobs
+from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.events import QUEUE
+from hurlicane_mcp.store.tables import AttemptRow, JobRow
+
+log = logging.getLogger(__name__)
+
+_AFTER_A_FAULT = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A claimed job whose new attempt wants a process. The token exists here and nowhere else."""
+
+    job: JobRow
+    attempt_id: str
+    run_dir: Path
+    token: str
+    previous: AttemptRow | None  #: the attempt before, which says how to go on
+    resume: str | None  #: the CLI's session to go on with
+
+
+class Dispatcher:
+    """Claims jobs and hands them to *launch*, which must return at once."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        slots: int,
+        runs_dir: Path,
+        launch: Callable[[Launch], Awaitable[None]],
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._slots = slots
+        self._runs_dir = runs_dir
+        self._launch = launch
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Fill the slots now and after each ring, until cancelled."""
+        with self._db.bell.listen([QUEUE]) as ear:
+            task_status.started()
+            while not self._db.bell.closed:
+                try:
+                    pause = await self._pause(await self._fill())
+                except Exception as error:  # top-level handler: nobody else dispatches
+                    _tell(error)
+                    await self._clock.sleep(_AFTER_A_FAULT)
+                    continue
+                with anyio.move_on_after(pause):
+                    await ear.heard()
+
+    async def _fill(self) -> datetime:
+        """Start what is due and has a slot; the moment as of which it was due."""
+        launches, asked_at = await self._db.write(self._claim)
+        for launch in launches:
+            await self._launch(launch)
+        return asked_at
+
+    async def _pause(self, asked_at: datetime) -> float | None:
+        """Seconds until the next parked job is due; None when nothing but the bell can help.
+
+        What has fallen due since *asked_at* was not claimed: it is due at once.
+        """
+        due = await self._db.read(lambda session: jobs.next_due(session, asked_at))
+        return None if due is None else max(0.0, (due - self._clock.now()).total_seconds())
+
+    def _claim(self, session: Session) -> tuple[list[Launch], datetime]:
+        now = self._clock.now()
+        free = self._slots - attempts.count_busy(session)
+        claimed: Sequence[JobRow] = jobs.claim_due(session, now, free) if free > 0 else ()
+        return [self._begin(session, job, now) for job in claimed], now
+
+    def _begin(self, session: Session, job: JobRow, now: datetime) -> Launch:
+        previous = None
+        if job.attempt > 1:
+            previous = attempts.get(session, attempt_id(job.id, job.attempt - 1))
+        resume, base = _session_to_resume(previous)
+        name, token = attempt_id(job.id, job.attempt), new_token("agent")
+        run_dir = self._runs_dir / name
+        values = {
+            "id": name,
+            "job_id": job.id,
+            "number": job.attempt,
+            "token_hash": token_hash(token),
+            "provider": job.provider,
+            "model": job.model,
+            "run_dir": str(run_dir),
+            "resumes": resume,
+            "session_id": resume,
+            "session_base": base,
+            "claimed_at": now,
+        }
+        attempts.add(session, values)
+        return Launch(job, name, run_dir, token, previous, resume)
+
+
+def _tell(error: Exception) -> None:
+    if isinstance(error, StoreUnavailable):
+        log.warning("no job can be claimed now: %s", error)
+    else:
+        log.error("dispatching failed", exc_info=error)
+
+
+def _session_to_resume(previous: AttemptRow | None) -> tuple[str | None, dict[str, object]]:
+    """The session to go on with, and the figures that it had reached before."""
+    if previous is None or previous.outcome is None or previous.session_id is None:
+        return None, {}
+    if not OutcomeKind(previous.outcome).goes_on or _cannot_be_resumed(previous):
+        return None, {}
+    return previous.session_id, {**previous.session_base, **previous.session_seen}
+
+
+def _cannot_be_resumed(previous: AttemptRow) -> bool:
+    """Whether the CLI did not find its session: killed within its first 0.1 s, Claude Code has
+    stored nothing and ends at the resumption without a word to the model (measured 2026-11-24)."""
+    crashed = previous.outcome == OutcomeKind.CRASHED
+    is_mute = previous.turns == 0 and previous.called_at is None
+    return crashed and previous.resumes is not None and is_mute

@@ -1,0 +1,252 @@
+"""Taking jobs in: inheritance, checks and idempotency. Refused means that nothing was written."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from sqlmodel import Session
+
+from hurlicane_mcp.clock import Clock
+from hurlicane_mcp.domain.dag import refuse_ancestors
+from hurlicane_mcp.domain.jobs import JobSpec, JobStatus, RetryPolicy, check_spec, title_of
+from hurlicane_mcp.engine import settlement
+from hurlicane_mcp.engine.access import Caller, check_visible
+from hurlicane_mcp.errors import Conflict, Invalid, LimitReached
+from hurlicane_mcp.git import repository
+from hurlicane_mcp.ids import new_id
+from hurlicane_mcp.providers.registry import Providers
+from hurlicane_mcp.store import attempts, jobs
+from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.tables import CreationKeyRow, JobRow, insert_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What keeps a tree of jobs from running away."""
+
+    max_depth: int = 6  #: levels below a job without a parent
+    max_open_jobs: int = 200  #: jobs of one tree that are not final
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a job of an operator gets where nothing is named."""
+
+    work_dir: Path
+    project: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The answer to a creation; `fresh` is False when the job was there already."""
+
+    job_id: str
+    title: str
+    status: str
+    fresh: bool
+
+
+class Intake:
+    """Creates jobs for operators and agents."""
+
+    def __init__(
+        self, db: Database, clock: Clock, providers: Providers, defaults: Defaults, limits: Limits
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._providers = providers
+        self._defaults = defaults
+        self._limits = limits
+        # Jobs whose creation is still being answered. An identical call that comes meanwhile is
+        # one of several, not the repetition of one whose answer was lost.
+        self._answering: set[str] = set()
+
+    async def create(self, caller: Caller, spec: JobSpec) -> Created:
+        """Store the job that *spec* asks for, or return the one that it asked for before.
+
+        Raises:
+            Invalid, NotFound, LimitReached, Conflict, StaleAttempt, JobFinished: why not.
+        """
+        check_spec(spec)
+        spec = replace(spec, depends_on=tuple(dict.fromkeys(spec.depends_on)))
+        if spec.work_dir is not None:
+            spec = await anyio.to_thread.run_sync(_with_folder, spec, spec.work_dir, caller)
+        job_id = new_id("job")
+        create = partial(
+            self._create,
+            caller=caller,
+            spec=spec,
+            job_id=job_id,
+            now=self._clock.now(),
+            answering=tuple(self._answering),
+        )
+        self._answering.add(job_id)
+        is_answered_later = False
+        try:
+            made = await self._db.write(create)
+            is_answered_later = made.fresh and caller.is_agent
+        finally:
+            if not is_answered_later:
+                self._answering.discard(job_id)
+        return made
+
+    def answered(self, job_id: str, heard: bool) -> None:
+        """A creation's response is over. If it was *heard*, an identical call means another job."""
+        self._answering.discard(job_id)
+        if heard:
+            self._db.post(lambda session: jobs.mark_answered(session, job_id))
+
+    def _create(
+        self,
+        session: Session,
+        *,
+        caller: Caller,
+        spec: JobSpec,
+        job_id: str,
+        now: datetime,
+        answering: Sequence[str],
+    ) -> Created:
+        fingerprint = _fingerprint(spec)
+        if caller.is_agent:
+            attempts.fence(session, caller.attempt_id, now)
+        earlier = self._earlier(session, caller, spec, fingerprint, answering)
+        if earlier is not None:
+            return Created(earlier.id, earlier.title, earlier.status, fresh=False)
+        parent = jobs.get(session, caller.job_id) if caller.is_agent else None
+        values: dict[str, Any] = {
+            "id": job_id,
+            "created_at": now,
+            **self._values(session, spec, parent),
+        }
+        values["root_id"] = parent.root_id if parent else job_id
+        values["fingerprint"] = fingerprint if caller.is_agent else None
+        if spec.depends_on:
+            self._check_dependencies(session, caller, spec)
+        status = self._first_status(session, spec)
+        values["status"] = status
+        jobs.add(session, values, spec.depends_on, now)
+        if spec.idempotency_key is not None:
+            key = {"scope": caller.name, "key": spec.idempotency_key}
+            insert_rows(
+                session,
+                CreationKeyRow,
+                {**key, "fingerprint": fingerprint, "job_id": job_id},
+            )
+        if spec.depends_on:
+            status = settlement.fail_if_hopeless(session, job_id, now)
+        return Created(job_id, values["title"], status, fresh=True)
+
+    def _earlier(
+        self,
+        session: Session,
+        caller: Caller,
+        spec: JobSpec,
+        fingerprint: str,
+        answering: Sequence[str],
+    ) -> JobRow | None:
+        """The job that an earlier, identical call created, if this call repeats one."""
+        if spec.idempotency_key is None:
+            if not caller.is_agent:
+                return None
+            return jobs.unanswered(session, caller.job_id, fingerprint, answering)
+        known = jobs.created_with_key(session, caller.name, spec.idempotency_key)
+        if known is None:
+            return None
+        if known.fingerprint != fingerprint:
+            raise Conflict(
+                f"`idempotency_key` {spec.idempotency_key!r} already stands for job "
+                f"{known.job_id}, which was asked for with other arguments. Use another key."
+            )
+        return jobs.get(session, known.job_id)
+
+    def _values(self, session: Session, spec: JobSpec, parent: JobRow | None) -> dict[str, Any]:
+        """The columns of the new job: what was given, else the parent's, else the default."""
+        provider = spec.provider or (parent.provider if parent else self._defaults.provider)
+        adapter = self._providers.get(provider)
+        same_provider = parent is not None and parent.provider == provider
+        model = spec.model or (parent.model if parent and same_provider else None)
+        if model is not None:
+            adapter.check_model(model)
+        work_dir = spec.work_dir or (parent.work_dir if parent else str(self._defaults.work_dir))
+        values: dict[str, Any] = {
+            "title": title_of(spec),
+            "description": spec.description,
+            "context": dict(spec.context),
+            "priority": spec.priority,
+            "work_dir": work_dir,
+            "provider": provider,
+            "model": model,
+            "completion": spec.completion,
+            "interactive": spec.interactive,
+            "retry_policy": spec.retry_policy,
+            "max_retries": spec.max_retries if spec.retry_policy != RetryPolicy.NONE else 0,
+        }
+        if parent is None:
+            project = spec.project or self._defaults.project
+            return values | {"project": project, "depth": 0, "parent_id": None}
+        self._check_tree(session, parent)
+        return values | {
+            "parent_id": parent.id,
+            "depth": parent.depth + 1,
+            "project": spec.project or parent.project,
+        }
+
+    def _check_tree(self, session: Session, parent: JobRow) -> None:
+        if parent.depth + 1 > self._limits.max_depth:
+            raise LimitReached(
+                f"Jobs may be nested {self._limits.max_depth} deep (setting max_depth), this one "
+                f"would be at {parent.depth + 1}. Do the work yourself."
+            )
+        if jobs.count_live_in_tree(session, parent.root_id) > self._limits.max_open_jobs:
+            raise LimitReached(
+                f"{self._limits.max_open_jobs} jobs below {parent.root_id} are open already "
+                "(setting max_open_jobs). Wait for some with wait_for_jobs first."
+            )
+
+    def _check_dependencies(self, session: Session, caller: Caller, spec: JobSpec) -> None:
+        if caller.is_agent:
+            refuse_ancestors(spec.depends_on, jobs.ancestors(session, caller.job_id))
+        check_visible(session, caller, *spec.depends_on)
+
+    def _first_status(self, session: Session, spec: JobSpec) -> JobStatus:
+        if not spec.depends_on:
+            return JobStatus.QUEUED
+        known = jobs.many(session, spec.depends_on)
+        waits = any(
+            job.status != JobStatus.DONE or attempts.has_open(session, job.id)
+            for job in known.values()
+        )
+        return JobStatus.BLOCKED if waits else JobStatus.QUEUED
+
+
+def _with_folder(spec: JobSpec, given: str, caller: Caller) -> JobSpec:
+    """*spec* with its folder checked and, for an operator, the project that it implies."""
+    try:
+        path = Path(given).expanduser()
+        exists = path.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long, an unknown ~user
+        raise Invalid(f"`work_dir` {given[:200]!r} cannot be used: {error}.") from None
+    if not path.is_absolute():
+        raise Invalid(f"`work_dir` must be an absolute path, not {given!r}.")
+    if not exists:
+        raise Invalid(f"`work_dir` {given} is no folder on the server's machine. Create it first.")
+    implied = None if caller.is_agent else project_of(path)
+    return replace(spec, work_dir=str(path), project=spec.project or implied)
+
+
+def project_of(folder: Path) -> str:
+    """The project that work in *folder* belongs to: its repository's top level, or itself."""
+    return str(repository.top_level(folder) or folder)
+
+
+def _fingerprint(spec: JobSpec) -> str:
+    """The same for the same request, whatever its key."""
+    fields: Mapping[str, Any] = asdict(replace(spec, idempotency_key=None))
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,137 @@
+"""The chain of causes behind a job: why it is where it is, down to what everything waits for."""
+
+from collections import deque
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session
+
+from hurlicane_mcp.clock import Clock
+from hurlicane_mcp.domain.causes import JobFacts, cause
+from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.engine.access import Caller, check_reader, check_visible
+from hurlicane_mcp.engine.presence import Presences
+from hurlicane_mcp.engine.views import View
+from hurlicane_mcp.store import attempts, jobs, questions, waits, wakes
+from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.tables import AttemptRow, JobRow
+
+#: Links of one chain. What is beyond has its own `why`.
+MAX_LINKS = 20
+
+
+class LinkView(View):
+    """Why one job is where it is."""
+
+    job_id: str
+    title: str
+    status: str
+    because: str
+    next: str  #: what happens next
+    since: datetime | None = None
+    until: datetime | None = None
+    waits_for: list[str] | None = None  #: jobs, further down in the chain if there is room
+
+
+class WhyView(View):
+    """The chain: first the job asked for, then what it waits for, and so on."""
+
+    job_id: str
+    chain: list[LinkView]
+
+
+class Why:
+    """Explains jobs."""
+
+    def __init__(self, db: Database, clock: Clock, presences: Presences, slots: int) -> None:
+        self._db = db
+        self._clock = clock
+        self._presences = presences
+        self._slots = slots
+
+    async def of(self, caller: Caller, job_id: str) -> WhyView:
+        """Why the job is where it is, and what happens next and when.
+
+        Raises:
+            NotFound: unknown, or outside the caller's subtree.
+        """
+
+        def query(session: Session) -> WhyView:
+            check_reader(session, caller)
+            check_visible(session, caller, job_id, own=True)
+            return WhyView(job_id=job_id, chain=self._chain(session, job_id))
+
+        return await self._db.read(query)
+
+    def _chain(self, session: Session, first: str) -> list[LinkView]:
+        chain: list[LinkView] = []
+        left, known = deque([first]), {first}
+        while left and len(chain) < MAX_LINKS:
+            job = jobs.many(session, [left[0]])[left.popleft()]
+            found = cause(self._facts(session, job), self._presences.limits)
+            chain.append(
+                LinkView(
+                    job_id=job.id,
+                    title=job.title,
+                    status=job.status,
+                    because=found.because,
+                    next=found.next,
+                    since=found.since,
+                    until=found.until,
+                    waits_for=list(found.jobs) or None,
+                )
+            )
+            left.extend(one for one in found.jobs if one not in known)
+            known.update(found.jobs)
+        return chain
+
+    def _facts(self, session: Session, job: JobRow) -> JobFacts:
+        status = JobStatus(job.status)
+        facts: dict[str, Any] = {
+            "status": status,
+            "now": self._clock.now(),
+            "created_at": job.created_at,
+            "finished_at": job.finished_at,
+            "failure": f"{job.failure_kind}: {job.failure_reason}" if job.failure_kind else None,
+        }
+        last = attempts.last_of(session, [job.id]).get(job.id)
+        if status is JobStatus.BLOCKED:
+            facts |= _of_blocked(session, job)
+        elif status is JobStatus.QUEUED:
+            facts |= self._of_queued(session, job, last)
+        elif status is JobStatus.RUNNING and last is not None:
+            facts |= self._of_running(session, job, last)
+        return JobFacts(**facts)
+
+    def _of_queued(self, session: Session, job: JobRow, last: AttemptRow | None) -> dict[str, Any]:
+        return {
+            "leaving": (job.id,) if attempts.has_open(session, job.id) else (),
+            "awaits": wakes.awaited_by(session, job.id),
+            "last_end": (last.failure_reason or last.outcome) if last else None,
+            "not_before": job.not_before,
+            "slots": self._slots,
+            "free_slots": self._slots - attempts.count_busy(session),
+            "ahead": jobs.count_ahead(session, job, self._clock.now()),
+        }
+
+    def _of_running(self, session: Session, job: JobRow, last: AttemptRow) -> dict[str, Any]:
+        wait = waits.last_of(session, [last.id]).get(last.id)
+        is_open = wait is not None and wait.closed_at is None
+        question = questions.open_of(session, [job.id]).get(job.id)
+        targets = wait.targets if wait and is_open and wait.kind == "jobs" else []
+        statuses = jobs.statuses(session, targets)
+        return {
+            "presence": self._presences.of(session, [last]).get(last.id),
+            "wait_on": [one for one in targets if not JobStatus(statuses[one]).is_final],
+            "question": question.text if question else None,
+            "question_id": question.id if question else None,
+            "question_until": question.deadline if question else None,
+            "progress": last.progress,
+        }
+
+
+def _of_blocked(session: Session, job: JobRow) -> dict[str, Any]:
+    needed = jobs.many(session, jobs.dependencies(session, job.id))
+    open_ = [one.id for one in needed.values() if one.status != JobStatus.DONE]
+    leaving = [name for name in needed if attempts.has_open(session, name)]
+    return {"needs": open_, "leaving": leaving}

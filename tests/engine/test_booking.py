@@ -1,0 +1,146 @@
+"""Each line of a transcript counts once, and cumulative figures are booked as differences."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlmodel import Session, SQLModel
+
+from hurlicane_mcp.engine.booking import book
+from hurlicane_mcp.providers.base import (
+    ErrorCleared,
+    ErrorSeen,
+    MessageSeen,
+    ModelSeen,
+    Reading,
+    RunUsage,
+    SessionSeen,
+    SessionUsage,
+    Tokens,
+    TurnSeen,
+    WarningSeen,
+)
+from hurlicane_mcp.store import attempts, events, jobs
+from hurlicane_mcp.store.database import Database, open_engine
+from hurlicane_mcp.store.tables import AttemptRow
+from tests.factories import running
+from tests.fakes import BEGINNING
+
+pytestmark = pytest.mark.anyio
+
+
+async def booked(db: Database, *batches: Sequence[Reading]) -> AttemptRow:
+    """A running attempt after these batches of readings."""
+
+    def change(session: Session) -> AttemptRow:
+        _, attempt = running(session)
+        for offset, readings in enumerate(batches, 1):
+            book(session, attempt.id, readings, offset, BEGINNING)
+        return attempts.get(session, attempt.id)
+
+    return await db.write(change)
+
+
+async def test_session_model_words_and_turns_are_kept(db: Database) -> None:
+    attempt = await booked(
+        db,
+        (SessionSeen("s1"), ModelSeen("opus"), TurnSeen("r1"), MessageSeen("first")),
+        (TurnSeen("r1"), ModelSeen("haiku"), TurnSeen("r2"), MessageSeen("last")),
+    )
+    assert (attempt.session_id, attempt.model_used) == ("s1", "haiku")
+    assert (attempt.turns, attempt.last_message, attempt.offset) == (2, "last", 2)
+
+
+async def test_a_runs_own_figures_replace_each_other(db: Database) -> None:
+    attempt = await booked(db, (RunUsage(Tokens(1, 2)),), (RunUsage(Tokens(10, 20, 30, 40)),))
+    figures = (attempt.input_tokens, attempt.output_tokens, attempt.cache_read_tokens)
+    assert (*figures, attempt.cache_write_tokens) == (10, 20, 30, 40)
+
+
+async def test_of_a_resumed_sessions_figures_only_what_came_on_top_counts(db: Database) -> None:
+    def change(session: Session) -> AttemptRow:
+        _, attempt = running(session)
+        base = {"input": 100, "output": 10, "cost_usd": "0.50"}
+        attempts.write(session, attempt.id, session_base=base)
+        for cost in ("0.60", "0.75"):
+            usage = SessionUsage(Tokens(input=150, output=15), Decimal(cost))
+            book(session, attempt.id, (usage,), 1, BEGINNING)
+        return attempts.get(session, attempt.id)
+
+    attempt = await db.write(change)
+    assert (attempt.input_tokens, attempt.output_tokens) == (50, 5)
+    assert attempt.cost_usd == Decimal("0.25")
+    job = await db.read(lambda session: jobs.get(session, attempt.job_id))
+    assert job.cost_usd == Decimal("0.25")
+
+
+async def test_a_total_that_went_down_is_booked_whole(db: Database) -> None:
+    """The CLI forgot a killed run: what it counts now was all spent since."""
+
+    def change(session: Session) -> AttemptRow:
+        _, attempt = running(session)
+        attempts.write(session, attempt.id, session_base={"cost_usd": "0.50"})
+        book(session, attempt.id, (SessionUsage(None, Decimal("0.20")),), 1, BEGINNING)
+        return attempts.get(session, attempt.id)
+
+    assert (await db.write(change)).cost_usd == Decimal("0.20")
+
+
+async def test_an_error_that_was_overcome_is_forgotten(db: Database) -> None:
+    assert (await booked(db, (ErrorSeen("429"),))).provider_error == "429"
+    assert (await booked(db, (ErrorSeen("429"), ErrorCleared()))).provider_error is None
+
+
+async def test_output_that_no_database_can_keep_is_kept_without_it(db: Database) -> None:
+    attempt = await booked(db, (MessageSeen("a\0b\ud800"), ErrorSeen("\0"), SessionSeen("s\0")))
+    words = (attempt.last_message, attempt.provider_error, attempt.session_id)
+    assert words == ("a\ufffdb\ufffd", "\ufffd", "s\ufffd")
+
+
+async def test_warnings_become_events_of_the_job(db: Database) -> None:
+    attempt = await booked(db, (WarningSeen("Permission denied: Bash"),))
+    told = await db.read(
+        lambda s: events.after(s, 0, limit=10, job_ids=[attempt.job_id], kinds=["attempt.warning"])
+    )
+    assert [event.data["text"] for event in told] == ["Permission denied: Bash"]
+
+
+@pytest.fixture(scope="module")
+def session_factory(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('book') / 'store.db'}")
+    SQLModel.metadata.create_all(engine)
+    return Session(engine)
+
+
+READINGS = st.one_of(
+    st.builds(TurnSeen, st.sampled_from(["a", "b", "c"])),
+    st.builds(MessageSeen, st.text(max_size=5)),
+    st.builds(SessionUsage, st.builds(Tokens, st.integers(0, 99), st.integers(0, 99))),
+    st.builds(SessionUsage, st.none(), st.decimals(0, 10, places=2)),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(readings=st.lists(READINGS, max_size=8), cuts=st.lists(st.integers(0, 8), max_size=3))
+def test_in_whatever_batches_the_lines_come_the_sums_are_the_same(
+    session_factory: Session, readings: list[Reading], cuts: list[int]
+) -> None:
+    """A server that dies and goes on at the stored offset cuts the stream anywhere."""
+    session = session_factory
+
+    def figures(*batches: Sequence[Reading]) -> dict[str, object]:
+        _, attempt = running(session)
+        for batch in batches:
+            book(session, attempt.id, batch, len(batch), BEGINNING)
+        row = attempts.get(session, attempt.id)
+        wanted = {"turns", "last_message", "input_tokens", "output_tokens", "cost_usd"}
+        found = row.model_dump(include=wanted)
+        session.rollback()
+        return found
+
+    bounds = sorted({0, len(readings), *(min(cut, len(readings)) for cut in cuts)})
+    pieces = [readings[a:b] for a, b in pairwise(bounds)]
+    assert figures(*pieces) == figures(readings)
