@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+import re
+from typing import Annotated, TypeAlias
+
+import typer
+
+from hurlicane_mcp.errors import Invalid
+
+
+def _job_id(given: str) -> str:
+    """*given*, which becomes a part of a path."""
+    if not re.fullmatch(r"\w+", given, re.ASCII):
+        raise Invalid(f"{given!r} is no job's id: `hurlicane ps` lists the jobs.")
+    return given
+
+
+DataDir: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Data folder of the server. Default: HURLICANE_DATA_DIR, or the user's own.",
+    ),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+JobArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="JOB", help="The job's id.", callback=_job_id)
+]

@@ -1,0 +1,87 @@
+"""The two MCP servers, one a role: the same tools where the roles share them."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.types import CallToolResult, ToolAnnotations
+
+from hurlicane_mcp.engine.access import Role
+from hurlicane_mcp.mcp_server.jobs import AttemptTools, JobTools
+from hurlicane_mcp.mcp_server.notes import NoteTools
+from hurlicane_mcp.mcp_server.talk import TalkTools
+
+Tool = Callable[..., Awaitable[CallToolResult]]
+
+#: Tools that may block for minutes: answered as a stream, with progress.
+BLOCKING = frozenset({"wait_for_jobs", "watch_notes", "ask_user"})
+_READS = frozenset(
+    {
+        "why",
+        "list_agents",
+        "get_job",
+        "list_jobs",
+        "wait_for_jobs",
+        "read_note",
+        "list_notes",
+        "watch_notes",
+    }
+)
+
+_FOR_OPERATORS = (
+    "hurlicane runs coding agents. create_job queues work for an agent, wait_for_jobs blocks until "
+    "it is finished, get_job and list_jobs look. Waiting is always safe to repeat. A job with a "
+    "`question` waits for you: answer_question."
+)
+_FOR_AGENTS = (
+    "You are an agent of hurlicane with one job. Call finish_job with the result when it is done. "
+    "create_job gives parts of it to other agents, wait_for_jobs gets their results. `messages` in "
+    "an answer are from those who gave you the job: heed them."
+)
+
+
+def build_server(
+    role: Role, jobs: JobTools, notes: NoteTools, attempt: AttemptTools, talk: TalkTools
+) -> MCPServer[Any]:
+    """The server that clients of *role* talk to."""
+    server: MCPServer[Any] = MCPServer(
+        "hurlicane",
+        version=version("hurlicane-mcp"),
+        instructions=_FOR_AGENTS if role is Role.AGENT else _FOR_OPERATORS,
+        log_level="WARNING",
+        middleware=[talk.deliver] if role is Role.AGENT else [],
+    )
+    for tool in tools_of(role, jobs, notes, attempt, talk):
+        name = getattr(tool, "__name__", "")
+        server.add_tool(
+            tool,
+            name=name,
+            description=inspect.getdoc(tool),  # without the indentation of the source
+            annotations=ToolAnnotations(read_only_hint=True) if name in _READS else None,
+            structured_output=False,  # no output schemas: each would be paid in every context
+        )
+    return server
+
+
+def tools_of(
+    role: Role, jobs: JobTools, notes: NoteTools, attempt: AttemptTools, talk: TalkTools
+) -> Sequence[Tool]:
+    """The tools of *role*, in the order in which clients list them."""
+    shared = (
+        jobs.create_job,
+        jobs.wait_for_jobs,
+        jobs.get_job,
+        jobs.list_jobs,
+        jobs.why,
+        jobs.cancel_job,
+        notes.read_note,
+        notes.write_note,
+        notes.list_notes,
+        notes.watch_notes,
+        talk.send_message,
+    )
+    if role is Role.AGENT:
+        return (attempt.report_status, attempt.finish_job, *shared, talk.ask_user)
+    return (*shared, jobs.list_agents, talk.answer_question)

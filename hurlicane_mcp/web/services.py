@@ -1,0 +1,52 @@
+"""What the web edge is given."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from hurlicane_mcp.clock import Clock
+from hurlicane_mcp.engine.access import Access
+from hurlicane_mcp.engine.hooks import Hooks
+from hurlicane_mcp.engine.intake import Intake
+from hurlicane_mcp.engine.jobs import Jobs
+from hurlicane_mcp.engine.messages import Messages
+from hurlicane_mcp.engine.notes import Notes
+from hurlicane_mcp.engine.presence import Presences
+from hurlicane_mcp.engine.questions import Questions
+from hurlicane_mcp.engine.transcripts import Transcripts
+from hurlicane_mcp.engine.waiting import Waiting
+from hurlicane_mcp.engine.why import Why
+from hurlicane_mcp.store.database import Database
+
+
+class ServerFacts(BaseModel, frozen=True):
+    """What the server knows of itself."""
+
+    version: str
+    pid: int
+    started_at: datetime
+    url: str
+    data_dir: str
+    database: str  #: its URL, without the password
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that the routes call."""
+
+    intake: Intake
+    jobs: Jobs
+    presences: Presences
+    why: Why
+    waiting: Waiting
+    notes: Notes
+    messages: Messages
+    questions: Questions
+    hooks: Hooks
+    transcripts: Transcripts
+    access: Access
+    db: Database
+    clock: Clock
+    slots: int
+    facts: ServerFacts
