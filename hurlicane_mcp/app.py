@@ -21,21 +21,24 @@ from starlette.types import ASGIApp
 
 from hurlicane_mcp import logs
 from hurlicane_mcp.clock import Clock, SystemClock
-from hurlicane_mcp.domain import agents
 from hurlicane_mcp.engine.access import Access, Role
 from hurlicane_mcp.engine.attendance import Attendance
 from hurlicane_mcp.engine.dispatcher import Dispatcher, Launch
+from hurlicane_mcp.engine.health import Health
 from hurlicane_mcp.engine.hooks import Hooks
 from hurlicane_mcp.engine.intake import Defaults, Intake, Limits, project_of
 from hurlicane_mcp.engine.jobs import Jobs
 from hurlicane_mcp.engine.messages import Messages
 from hurlicane_mcp.engine.notes import Notes
+from hurlicane_mcp.engine.patience import RefusalWatch
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.prompts import Prompts
 from hurlicane_mcp.engine.questions import Questions
 from hurlicane_mcp.engine.recovery import Recovery
-from hurlicane_mcp.engine.runs import RunLimits, Runs
+from hurlicane_mcp.engine.runs import Runs
+from hurlicane_mcp.engine.stops import Timekeeper
 from hurlicane_mcp.engine.transcripts import Transcripts
+from hurlicane_mcp.engine.usage import Usage
 from hurlicane_mcp.engine.waiting import Waiting, WaitLimits
 from hurlicane_mcp.engine.watchdog import Watchdog
 from hurlicane_mcp.engine.why import Why
@@ -43,14 +46,20 @@ from hurlicane_mcp.errors import Invalid, OwnershipLost, ServerUnreachable, plai
 from hurlicane_mcp.ids import token_hash
 from hurlicane_mcp.mcp_server.endpoint import McpEndpoint
 from hurlicane_mcp.mcp_server.jobs import AttemptTools, JobTools
+from hurlicane_mcp.mcp_server.models import ModelTools
 from hurlicane_mcp.mcp_server.notes import NoteTools
 from hurlicane_mcp.mcp_server.server import build_server
 from hurlicane_mcp.mcp_server.talk import TalkTools
-from hurlicane_mcp.providers.catalog import Catalog
-from hurlicane_mcp.providers.claude import ClaudeProvider
-from hurlicane_mcp.providers.codex import CodexProvider
-from hurlicane_mcp.providers.registry import Providers
-from hurlicane_mcp.providers.scripted import ScriptedProvider
+from hurlicane_mcp.mcp_server.warnings import WarningTools
+from hurlicane_mcp.parts import (
+    agent_limits,
+    booking_of,
+    classifier_of,
+    models_of,
+    providers_of,
+    run_limits,
+    url_of,
+)
 from hurlicane_mcp.settings import Settings
 from hurlicane_mcp.store.credentials import operator_token
 from hurlicane_mcp.store.database import Database, open_engine
@@ -169,23 +178,29 @@ class _Application:
         self._links = links
         self._db = db
         self._clock: Clock = SystemClock()
-        self._url = _url_of(settings, links.listener)
-        self._providers = _providers(settings)
+        self._url = url_of(settings, links.listener)
+        self._providers = providers_of(settings)
+        self._booking = booking_of(settings, self._providers)
         self._terminals = TmuxHost()
         host = LocalHost(ShimHost(), self._terminals)
         self._attendance = Attendance(db, self._clock)
-        self._presences = Presences(self._clock, self._attendance, _limits(settings))
+        self._presences = Presences(self._clock, self._attendance, agent_limits(settings))
+        prompts = Prompts.load(settings.prompts_dir)
         self._runs = Runs(
             db,
             self._clock,
             host,
             self._providers,
-            Prompts.load(settings.prompts_dir),
+            prompts,
             watcher,
             self._presences,
+            self._booking,
             f"{self._url}/mcp",
-            _run_limits(settings),
+            run_limits(settings),
             f"{self._url}/hooks/claude" if settings.claude_hooks else None,
+        )
+        self._classifier = classifier_of(
+            settings, db, self._clock, prompts, self._booking, host, watcher
         )
         self._recovery = Recovery(db, self._clock, host, self._runs)
         self._services = self._build_services(watcher)
@@ -206,6 +221,7 @@ class _Application:
 
             # Only now: an agent that finds no server begins without our tools and exits with 0.
             await tasks.start(self._dispatcher(launch).run)
+            tasks.start_soon(self._classifier.run)
             tasks.start_soon(self._watchdog().run)
             await _told_to_stop(self._links.life)
             self._tell_whereabouts(leaving=True)
@@ -244,12 +260,22 @@ class _Application:
             log.error("%s cannot be written: %s", path, error)
 
     def _watchdog(self) -> Watchdog:
-        chores = (self._services.questions.close_overdue, self._runs.attend)
+        refusals = RefusalWatch(self._db, self._clock, self._booking, self._terminals.shows)
+        chores = (
+            self._services.questions.close_overdue,
+            self._runs.attend,
+            Timekeeper(self._db, self._clock, self._booking.stops).look,
+            refusals.look,
+            self._services.health.look,
+        )
         return Watchdog(self._db, self._clock, self._presences, chores, self._terminals.type)
 
     def _dispatcher(self, launch: Callable[[Launch], Awaitable[None]]) -> Dispatcher:
         runs_dir = self._settings.data_dir / "runs"
-        return Dispatcher(self._db, self._clock, self._settings.slots, runs_dir, launch)
+        slots, booking = self._settings.slots, self._booking
+        return Dispatcher(
+            self._db, self._clock, slots, runs_dir, booking.ledger, booking.stops, launch
+        )
 
     def _build_services(self, watcher: Watcher) -> Services:
         settings, db, clock = self._settings, self._db, self._clock
@@ -260,8 +286,8 @@ class _Application:
             intake=Intake(
                 db,
                 clock,
-                self._providers,
-                Defaults(settings.work_dir, project, settings.provider),
+                self._booking.ledger.chains,
+                Defaults(settings.work_dir, project, settings.provider, settings.classify),
                 Limits(settings.max_depth, settings.max_open_jobs),
             ),
             jobs=Jobs(db, clock, self._presences),
@@ -269,10 +295,13 @@ class _Application:
             why=Why(db, clock, self._presences, settings.slots),
             waiting=waiting,
             notes=Notes(db, clock, waiting, project),
+            models=models_of(settings, db, clock, self._booking.ledger.chains),
             messages=messages,
             questions=Questions(db, clock, waiting),
             hooks=Hooks(db, clock, messages),
+            health=Health(db, clock),
             transcripts=Transcripts(db, self._providers, watcher),
+            usage=Usage(db, clock, self._providers),
             access=Access(db, clock, operator_token(settings.data_dir)),
             db=db,
             clock=clock,
@@ -295,7 +324,9 @@ class _Application:
         jobs = JobTools(services.intake, services.jobs, services.waiting, services.why)
         notes, attempt = NoteTools(services.notes), AttemptTools(services.jobs)
         talk = TalkTools(services.questions, services.messages)
-        servers = {role: build_server(role, jobs, notes, attempt, talk) for role in Role}
+        warnings, models = WarningTools(services.health), ModelTools(services.models)
+        more = (warnings.dismiss_warning, *models.tools)
+        servers = {role: build_server(role, jobs, notes, attempt, talk, more) for role in Role}
         return McpEndpoint(servers, self._attendance, self._db.bell)
 
 
@@ -323,40 +354,6 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
-
-
-def _providers(settings: Settings) -> Providers:
-    catalog = Catalog.load(settings.models_file)
-    providers = Providers(
-        {
-            "claude": ClaudeProvider(settings.claude_bin, settings.claude_permissions, catalog),
-            "codex": CodexProvider(settings.codex_bin, settings.codex_sandbox, catalog),
-            "scripted": ScriptedProvider(),
-        }
-    )
-    providers.get(settings.provider)
-    return providers
-
-
-def _limits(settings: Settings) -> agents.Limits:
-    return agents.Limits(settings.lost_grace, settings.silent_after, settings.tool_stalled_after)
-
-
-def _run_limits(settings: Settings) -> RunLimits:
-    return RunLimits(
-        settings.wait_limit,
-        settings.leave_grace,
-        settings.kill_grace,
-        settings.unattended_limit,
-        settings.output_limit,
-    )
-
-
-def _url_of(settings: Settings, listener: socket.socket) -> str:
-    """Where agents on this machine reach the server."""
-    port = listener.getsockname()[1]
-    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _told_to_stop(life: socket.socket) -> None:

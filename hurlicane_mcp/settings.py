@@ -3,6 +3,7 @@
 import ipaddress
 import os
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -115,6 +116,30 @@ class Settings(BaseSettings):
     )
     output_limit: int = Field(
         512 * 1024 * 1024, ge=1024, description="Bytes that one run of an agent may print."
+    )
+    chains: Words = Field(
+        ("opus > sonnet[1m] > sonnet > haiku",),
+        description="Models in the order in which jobs fall back when one is limited, each chain "
+        "as `opus > sonnet > codex:gpt-6.1-sol`, with commas between chains.",
+    )
+    cooldown: Duration = Field(
+        timedelta(seconds=30),
+        gt=timedelta(0),
+        description="How long a limited model is left alone at first, if no reset is announced.",
+    )
+    cli_patience: Duration = Field(
+        timedelta(seconds=20),
+        description="Longest announced wait that is left to the CLI instead of changing the model.",
+    )
+    daily_budget: Decimal | None = Field(
+        None, gt=0, description="US dollars that all jobs together may cost on one day (UTC)."
+    )
+    project_budget: Decimal | None = Field(
+        None, gt=0, description="US dollars that the jobs of one project may cost on one day (UTC)."
+    )
+    classify: bool = Field(
+        False,
+        description="Have a cheap model choose haiku, sonnet or opus for jobs that name no model.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least important records to log."

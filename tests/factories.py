@@ -1,12 +1,24 @@
 """Makers of rows with sensible defaults: name only what the test is about."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlmodel import Session
 
+from hurlicane_mcp.clock import Clock
+from hurlicane_mcp.engine.booking import Booking
+from hurlicane_mcp.engine.chains import Chains
+from hurlicane_mcp.engine.ledger import Ledger
+from hurlicane_mcp.engine.models import Models
+from hurlicane_mcp.engine.stops import Stops
 from hurlicane_mcp.ids import attempt_id, new_id, token_hash
-from hurlicane_mcp.store import attempts, jobs
+from hurlicane_mcp.parts import models_of, providers_of
+from hurlicane_mcp.providers.registry import Providers
+from hurlicane_mcp.providers.scripted import ScriptedProvider
+from hurlicane_mcp.settings import Settings
+from hurlicane_mcp.store import attempts, jobs, queue
+from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from tests.fakes import BEGINNING
 
@@ -39,9 +51,28 @@ def add_job(
     return jobs.get(session, job_id)
 
 
+def booking() -> Booking:
+    """What writes readings down, with scripted agents, no chains, no caps, and no luck."""
+    providers = Providers({"scripted": ScriptedProvider()})
+    ledger = Ledger(Chains(providers), luck=lambda: 0.0)
+    return Booking(providers, ledger, Stops())
+
+
+def models(db: Database, clock: Clock) -> Models:
+    """The models of all providers, with the chain that is the default."""
+    settings = Settings.model_validate({})
+    chains = Chains.load(settings.chains, providers_of(settings))
+    return models_of(settings, db, clock, chains)
+
+
+def claim_due(session: Session, now: datetime, limit: int) -> Sequence[JobRow]:
+    """Claim up to *limit* jobs that are due, whatever model they want."""
+    return queue.claim(session, [job.id for job in queue.due(session, now, limit)], now)
+
+
 def claim(session: Session, job_id: str, now: datetime = BEGINNING) -> AttemptRow:
     """The new attempt of a queued job, as the dispatcher makes it; other due jobs stay queued."""
-    claimed = {job.id: job for job in jobs.claim_due(session, now, 1)}
+    claimed = {job.id: job for job in claim_due(session, now, 1)}
     job = claimed[job_id]
     name = attempt_id(job.id, job.attempt)
     values = {

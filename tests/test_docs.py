@@ -9,9 +9,11 @@ import typer.main
 from hurlicane_mcp.cli.main import app
 from hurlicane_mcp.engine.access import Role
 from hurlicane_mcp.mcp_server.jobs import AttemptTools, JobTools
+from hurlicane_mcp.mcp_server.models import ModelTools
 from hurlicane_mcp.mcp_server.notes import NoteTools
 from hurlicane_mcp.mcp_server.server import tools_of
 from hurlicane_mcp.mcp_server.talk import TalkTools
+from hurlicane_mcp.mcp_server.warnings import WarningTools
 from hurlicane_mcp.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -72,8 +74,10 @@ def test_every_tool_is_documented_for_its_roles() -> None:
     }
     parts = (JobTools.__new__(JobTools), NoteTools.__new__(NoteTools))
     others = (AttemptTools.__new__(AttemptTools), TalkTools.__new__(TalkTools))
+    warnings, models = WarningTools.__new__(WarningTools), ModelTools.__new__(ModelTools)
+    more = (warnings.dismiss_warning, *models.tools)
     names = {
-        role: {getattr(tool, "__name__", "") for tool in tools_of(role, *parts, *others)}
+        role: {getattr(tool, "__name__", "") for tool in tools_of(role, *parts, *others, more)}
         for role in Role
     }
     agents, operators = names[Role.AGENT], names[Role.OPERATOR]

@@ -68,6 +68,10 @@ class Connection:
         """The answer to *body*. Raises as `get` does."""
         return await self._ask("PUT", path, _QUICK_S, json=dict(body), params=_given(query))
 
+    async def delete(self, path: str) -> Any:
+        """The answer to a deletion, which must be harmless to send twice. Raises as `get` does."""
+        return await self._ask("DELETE", path, _QUICK_S)
+
     async def stream(self, path: str, **query: Any) -> AsyncGenerator[Event]:
         """The events at *path*, for ever: leave when you have seen enough.
 

@@ -21,6 +21,7 @@ from hurlicane_mcp.cli.connection import ask
 from hurlicane_mcp.cli.options import AsJson, DataDir
 from hurlicane_mcp.cli.render import console, print_json
 from hurlicane_mcp.cli.whereabouts import HOST, PORT, data_dir_of
+from hurlicane_mcp.cli.words import cause, remedy
 from hurlicane_mcp.errors import HurlicaneError
 
 #: Set by what the options and formats that we use are documented for; only 3.3a was tried.
@@ -64,6 +65,8 @@ def _findings(data_dir_option: str | None) -> Iterator[Finding]:
     yield _database(place)
     yield _port() if server is None else Finding("port", "ok", f"the server has {server['url']}")
     yield _running(server)
+    if server is not None:
+        yield from _limits(data_dir_option)
 
 
 def _agent_cli(name: str, install: str) -> Finding:
@@ -192,3 +195,19 @@ def _running(server: dict[str, Any] | None) -> Finding:
     if server["version"] != version("hurlicane-mcp"):
         return Finding("server", "warn", f"{text}, an older one", "hurlicane stop, then serve")
     return Finding("server", "ok", text)
+
+
+def _limits(data_dir_option: str | None) -> Iterator[Finding]:
+    """The limits of models that nobody but a person ends."""
+    try:
+        found = ask(data_dir_option, lambda server: server.get("/api/models/rate-limits"))
+    except HurlicaneError as error:
+        yield Finding("models", "warn", f"the server does not tell their limits ({error})")
+        return
+    lasting = [limit for limit in found["limits"] if not limit.get("until")]
+    for limit in lasting:
+        parked = f", {limit['parked']} jobs parked for it" if limit["parked"] else ""
+        text = f"{limit['name']} is limited until it is cleared{parked} ({cause(limit)})"
+        yield Finding("models", "warn", text, remedy(limit))
+    if not lasting:
+        yield Finding("models", "ok", "none is limited until somebody clears it")

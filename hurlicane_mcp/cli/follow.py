@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hurlicane_mcp.cli.connection import Connection, Event
-from hurlicane_mcp.cli.render import asked, brief, why
+from hurlicane_mcp.cli.render import STYLES, asked, brief, why
+from hurlicane_mcp.cli.words import in_words, stopped
 
 FINAL: Final = frozenset({"done", "failed", "cancelled"})
 _MARKS: Final = (("warning", "warning: "), ("error", "error: "))
@@ -81,8 +82,10 @@ class JobTree:
         job = self.jobs.get(job_id)
         if job is None:
             return None
-        if kind.startswith("job."):
+        if kind.removeprefix("job.") in dict(STYLES):
             return self._moved(job, happened)
+        if kind == "job.warned":
+            return f"warning: {brief(data['text'], 200)}"
         if kind == "attempt.progress":
             job["progress"] = data["text"]
             return brief(data["text"], 200)
@@ -90,7 +93,9 @@ class JobTree:
             job["model"] = data["model"]
         if kind.startswith("question."):
             return _question(job, kind, data)
-        return None
+        if kind == "job.parked":
+            job |= {"not_before": data.get("not_before"), "limited_by": data["by"]}
+        return in_words(happened)
 
     @property
     def is_over(self) -> bool:
@@ -99,7 +104,7 @@ class JobTree:
 
     def _moved(self, job: dict[str, Any], happened: Mapping[str, Any]) -> str | None:
         status, data = happened["kind"].removeprefix("job."), happened["data"]
-        job["status"] = status
+        job |= {"status": status, "not_before": data.get("not_before"), "limited_by": None}
         if status == "running":
             job["attempt"] = happened["attempt"]
             job["started_at"] = job["started_at"] or happened["at"]
@@ -109,6 +114,8 @@ class JobTree:
             if kind := data.get("failure_kind"):
                 job["failure"] = {"kind": kind, "reason": data.get("reason") or ""}
                 return f"{status}: {brief(why(job['failure']), 200)}"
+            if by := data.get("stopped_by"):
+                return f"{status}, {stopped(by)}"
         return status
 
 

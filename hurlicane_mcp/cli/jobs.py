@@ -35,7 +35,8 @@ _FIELDS: Final = (
     "progress",
     "provider",
     "model",
-    "model_used",
+    "models_used",
+    "chain",
     "work_dir",
     "branch",
     "project",
@@ -43,6 +44,10 @@ _FIELDS: Final = (
     "completion",
     "retry_policy",
     "retries",
+    "stop_mode",
+    "stop_value",
+    "stopped_by",
+    "limited_by",
     "not_before",
     "parent_id",
     "depends_on",
@@ -54,7 +59,7 @@ _FIELDS: Final = (
     "started_at",
     "finished_at",
 )
-_LISTS: Final = ("depends_on", "children")
+_LISTS: Final = ("depends_on", "children", "models_used", "chain")
 
 
 def exit_code(statuses: Iterable[str]) -> int:
@@ -119,12 +124,19 @@ def show(job: JobArgument, *, as_json: AsJson = False, data_dir: DataDir = None)
         if view.get(name):
             shown = ", ".join(view[name]) if name in _LISTS else str(view[name])
             out.print(Text(f"{name.replace('_', ' '):12} {printable(shown)}"))
+    if budget := view.get("budget"):
+        told = ("spent", "reserved", "free")
+        shown = ", ".join(f"${budget[f'{one}_usd']} {one}" for one in told)
+        out.print(Text(f"{'budget':12} {shown}"))
     if presence := view.get("presence"):
         shown = f"{presence['state']} for {age(presence['since'])}: {printable(presence['why'])}"
         out.print(Text(f"{'agent':12} {shown}"))
     if question := view.get("question"):
         shown = f"{question['question_id']} waits for you: {printable(asked(question))}"
         out.print(Text(f"{'question':12} {shown}", "bold"))
+    for one in view.get("warnings") or ():
+        shown = f"{one['kind']} for {age(one['since'])}: {printable(one['text'])}"
+        out.print(Text(f"{'warning':12} {shown}", "yellow"))
     for attempt in attempts:
         out.print(Text(f"{'attempt ' + str(attempt['number']):12} {_attempt(attempt)}"))
     if failure := view.get("failure"):
@@ -213,6 +225,8 @@ def wait(
 def report(job: Mapping[str, Any]) -> None:
     """The result on standard output; why there is none, or not all, on standard error."""
     print_result(job.get("result"))
+    if stopped_by := job.get("stopped_by"):
+        note(f"{job['job_id']} was stopped at its limit ({stopped_by}): what it had done is kept.")
     if failure := job.get("failure"):
         note(f"{job['job_id']} {job['status']}: {why(failure)}")
     elif job["status"] == "cancelled":

@@ -12,10 +12,13 @@ from hurlicane_mcp.cli import (
     doctor,
     explain,
     jobs,
+    models,
     notes,
     stop,
     streams,
     talk,
+    usage,
+    warnings,
 )
 from hurlicane_mcp.cli import run as run_command
 from hurlicane_mcp.cli.bridge import bridge
@@ -57,10 +60,13 @@ app.command()(attach.attach)
 app.command()(jobs.cancel)
 app.command()(jobs.wait)
 app.command()(streams.events)
+app.command()(usage.usage)
 app.command()(talk.questions)
 app.command()(talk.answer)
 app.command()(talk.send)
 app.add_typer(notes.notes, name="note")
+app.add_typer(warnings.warnings, name="warnings")
+app.add_typer(models.models, name="models")
 app.command()(doctor.doctor)
 app.command("mcp-config")(client_config.mcp_config)
 

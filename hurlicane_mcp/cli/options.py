@@ -15,6 +15,17 @@ def _job_id(given: str) -> str:
     return given
 
 
+def checked_word(given: str) -> str:
+    """*given*, a name that becomes a part of a path.
+
+    Raises:
+        Invalid: it has other characters than letters, digits and `_`.
+    """
+    if not re.fullmatch(r"\w+", given, re.ASCII):
+        raise Invalid(f"{given!r} is no name: it has letters, digits and _ only.")
+    return given
+
+
 DataDir: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -90,7 +90,12 @@ def job_table(jobs: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _now(job: Mapping[str, Any]) -> str:
-    """What there is to know about a job at first sight."""
+    """What there is to know about a job at first sight, with a mark if it has warnings."""
+    warned = ", ".join(one["kind"] for one in job.get("warnings") or ())
+    return " · ".join(filter(None, (warned and f"! {warned}", _doing(job))))
+
+
+def _doing(job: Mapping[str, Any]) -> str:
     if failure := job.get("failure"):
         return why(failure)
     if question := job.get("question"):
@@ -98,9 +103,16 @@ def _now(job: Mapping[str, Any]) -> str:
     presence = job.get("presence")
     if presence and presence["state"] in ("lost", "silent", "waiting"):
         return f"{presence['state']} for {age(presence['since'])}: {presence['why']}"
-    if job.get("not_before"):
-        return f"parked until {datetime.fromisoformat(job['not_before']).astimezone():%H:%M:%S}"
+    if job.get("not_before") or job.get("limited_by"):
+        return _parked(job)
     return job.get("progress") or (presence["state"] if presence else "")
+
+
+def _parked(job: Mapping[str, Any]) -> str:
+    told = "parked"
+    if job.get("not_before"):
+        told += f" until {datetime.fromisoformat(job['not_before']).astimezone():%H:%M:%S}"
+    return f"{told}: {job['limited_by']}" if job.get("limited_by") else told
 
 
 def asked(question: Mapping[str, Any]) -> str:

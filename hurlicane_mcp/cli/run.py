@@ -17,6 +17,7 @@ from hurlicane_mcp.cli.jobs import CANCELLED, exit_code, report, whole
 from hurlicane_mcp.cli.options import AsJson, DataDir
 from hurlicane_mcp.cli.render import note, print_json
 from hurlicane_mcp.cli.screen import Screen, screen
+from hurlicane_mcp.cli.words import limit_in_words, named
 from hurlicane_mcp.errors import Invalid
 
 Folder: TypeAlias = Annotated[
@@ -27,6 +28,16 @@ OnTerminal: TypeAlias = Annotated[
 ]
 Policy: TypeAlias = Annotated[
     str, typer.Option(help="After a failure: none, same or analyze.", metavar="POLICY")
+]
+Fallback: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Models when one is limited: `sonnet,codex:gpt-6.1-sol`; '' is none."),
+]
+StopMode: TypeAlias = Annotated[
+    str, typer.Option(help="What bounds it: turns, budget or time.", metavar="MODE")
+]
+StopValue: TypeAlias = Annotated[
+    str | None, typer.Option(help="How many turns, US dollars or minutes.", metavar="NUMBER")
 ]
 
 
@@ -39,6 +50,9 @@ def run(
     title: Annotated[str | None, typer.Option(help="Default: the task's first line.")] = None,
     priority: Annotated[int, typer.Option(min=-10, max=10, help="Higher goes first.")] = 0,
     interactive: OnTerminal = False,
+    fallback: Fallback = None,
+    stop_mode: StopMode = "completion",
+    stop_value: StopValue = None,
     retry: Policy = "none",
     retries: Annotated[int, typer.Option(min=1, max=10, help="How often, with --retry.")] = 2,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not follow the job.")] = False,
@@ -57,12 +71,20 @@ def run(
         "title": title,
         "priority": priority,
         "interactive": interactive,
+        "fallback": None if fallback is None else _names(fallback),
+        "stop_mode": stop_mode,
+        "stop_value": stop_value,
         "retry_policy": retry,
         "max_retries": retries,
         "idempotency_key": uuid.uuid4().hex,  # so that it may be sent again
     }
     if not str(job["description"]).strip():
         raise Invalid("The task is empty: say what the agent should do.")
+    return _create(job, detach, as_json, data_dir)
+
+
+def _create(job: Mapping[str, Any], detach: bool, as_json: bool, data_dir: str | None) -> int:
+    """Have a server do *job*, and print what came out; the exit code."""
     server, started = running_or_started(data_dir)
     if started:
         note(f"Started a server at {server.url}; `hurlicane stop` ends it.")
@@ -75,6 +97,10 @@ def run(
             note(f"\n{job_id} goes on: {follow} follows it, {cancel} stops it.")
         return CANCELLED
     return _told(view, detach, as_json)
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def _told(view: Mapping[str, Any], detach: bool, as_json: bool) -> int:
@@ -112,7 +138,8 @@ async def _follow(server: Connection, tree: JobTree, as_of: int, shown: Screen) 
             async for page in pages:
                 shown.printed(entry_lines(page.entries))
 
-    kinds = ("job.*", "attempt.progress", "attempt.model", "question.*")
+    of_attempts = ("progress", "model", "refused", "settled")
+    kinds = ("job.*", "question.*", "model.*", *(f"attempt.{kind}" for kind in of_attempts))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(output)
         async with aclosing(server.stream("/events", kind=kinds, after=as_of)) as events:
@@ -120,6 +147,14 @@ async def _follow(server: Connection, tree: JobTree, as_of: int, shown: Screen) 
                 what = tree.take(event)
                 if event.data.get("job_id") in tree.jobs:
                     shown.moved(event.data["job_id"], what)
+                    if event.data["kind"] == "job.parked":
+                        shown.printed(await _limits(server, named(event.data["data"]["by"])))
                 if tree.is_over:
                     break
         tasks.cancel_scope.cancel()
+
+
+async def _limits(server: Connection, name: str) -> list[str]:
+    """What is known of the limit *name*: why it is there, and what a person can do about it."""
+    found = await server.get("/api/models/rate-limits")
+    return [limit_in_words(limit) for limit in found["limits"] if limit["name"] == name]

@@ -50,6 +50,12 @@ OPTIONS: Final = (
     "tool_stalled_after",
     "unattended_limit",
     "output_limit",
+    "chains",
+    "cooldown",
+    "cli_patience",
+    "daily_budget",
+    "project_budget",
+    "classify",
     "log_level",
 )
 

@@ -10,6 +10,7 @@ from hurlicane_mcp.cli.connection import Connection, ask
 from hurlicane_mcp.cli.follow import Output, attempt_output, entry_lines, output_of
 from hurlicane_mcp.cli.options import AsJson, DataDir, JobArgument
 from hurlicane_mcp.cli.render import print_json_line, print_result, printable
+from hurlicane_mcp.cli.words import in_words
 from hurlicane_mcp.errors import Invalid
 
 _PAGE = 500
@@ -121,7 +122,10 @@ def _print_event(event: dict[str, Any], as_json: bool) -> None:
         print_json_line(event)
         return
     attempt = f".{event['attempt']}" if event.get("attempt") else ""
-    data = " ".join(f"{name}={value}" for name, value in event["data"].items() if value is not None)
+    told = in_words(event)
+    if told is None:
+        data = event["data"].items()
+        told = " ".join(f"{name}={value}" for name, value in data if value is not None)
     who = f"{event.get('job_id') or ''}{attempt}"
-    line = f"{event['seq']:>6} {event['at'][:19]}Z {event['kind']:<18} {who:<18} {data}"
+    line = f"{event['seq']:>6} {event['at'][:19]}Z {event['kind']:<18} {who:<18} {told}"
     print_result(printable(line).replace("\n", " ").rstrip())

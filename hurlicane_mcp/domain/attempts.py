@@ -8,6 +8,7 @@ from enum import StrEnum
 from hurlicane_mcp.domain.failures import Failure, FailureKind
 from hurlicane_mcp.domain.jobs import Completion, JobEvent
 from hurlicane_mcp.domain.machine import Machine
+from hurlicane_mcp.domain.stops import StopMode
 
 
 class AttemptState(StrEnum):
@@ -49,6 +50,7 @@ class OutcomeKind(StrEnum):
     CRASHED = "crashed"  #: its process ended with an error or was killed
     DISCONNECTED = "disconnected"  #: it could not reach the server any more
     SILENT = "silent"  #: it gave no sign of life
+    LIMITED = "limited"  #: its model refused, or a cap is reached; it goes on elsewhere, or later
 
     @property
     def goes_on(self) -> bool:
@@ -76,11 +78,17 @@ class Outcome:
     kind: OutcomeKind
     result: str = ""
     failure: Failure | None = None
+    stopped_by: StopMode | None = None  #: the limit that ended it, with the work that there is
 
     @staticmethod
     def failed(kind: FailureKind, reason: str, result: str = "") -> "Outcome":
         """An outcome that fails the job, with its cause."""
         return Outcome(OutcomeKind.FAILED, result, Failure(kind, reason))
+
+    @staticmethod
+    def stopped(by: StopMode, result: str) -> "Outcome":
+        """An outcome that ends the job with the work that there is: it has used what it may."""
+        return Outcome(OutcomeKind.DONE, result, stopped_by=by)
 
 
 class Standing(StrEnum):
@@ -113,6 +121,8 @@ class EndFacts:
     rebooted: bool  #: the machine has started again since
     #: The limit that its shim stopped it for: `time`, `unattended` or `output`.
     limit: str | None = None
+    provider_kind: FailureKind = FailureKind.PROVIDER  #: what kind of error `provider_error` is
+    stopped: StopMode | None = None  #: the limit that its CLI says to have stopped at
     oom: bool = False  #: it was killed at a moment when memory ran out
 
 
@@ -128,8 +138,7 @@ def _limited(facts: EndFacts) -> Outcome | None:
             why = "It printed more than output_limit allows, so it was stopped."
             return Outcome.failed(FailureKind.OUTPUT_LIMIT, why, facts.last_message)
         case "time":
-            why = "It ran longer than its time limit, so it was stopped."
-            return Outcome.failed(FailureKind.TIME_LIMIT, why, facts.last_message)
+            return Outcome.stopped(StopMode.TIME, facts.last_message)
         case "unattended":  # no server ran, which is not the agent's fault
             return Outcome(OutcomeKind.INTERRUPTED, facts.last_message)
         case _:
@@ -142,10 +151,17 @@ def _not_launched(facts: EndFacts) -> Outcome | None:
     return Outcome.failed(FailureKind.LAUNCH, facts.launch_error)
 
 
+def _stopped_itself(facts: EndFacts) -> Outcome | None:
+    """A CLI that counts by itself ends with an error code when it has used what it may."""
+    if facts.stopped is None:
+        return None
+    return Outcome.stopped(facts.stopped, facts.last_message)
+
+
 def _gave_up(facts: EndFacts) -> Outcome | None:
     if facts.provider_error is None:
         return None
-    return Outcome.failed(FailureKind.PROVIDER, facts.provider_error, facts.last_message)
+    return Outcome.failed(facts.provider_kind, facts.provider_error, facts.last_message)
 
 
 def _crashed(facts: EndFacts) -> Outcome | None:
@@ -190,6 +206,7 @@ JUDGES: tuple[Callable[[EndFacts], Outcome | None], ...] = (
     _was_rebooted,
     _limited,
     _not_launched,
+    _stopped_itself,
     _gave_up,
     _crashed,
     _exited_well,

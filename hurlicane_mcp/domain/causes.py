@@ -36,6 +36,9 @@ class JobFacts:
     awaits: Sequence[str] = ()  #: a stopped agent that goes on when these are final
     last_end: str | None = None  #: why its last attempt ended
     not_before: datetime | None = None
+    limited_by: str | None = None  #: what it is parked for: a limit of models, or a cap
+    limit: str | None = None  #: what is known of that
+    is_unclassified: bool = False  #: its model is still to be chosen
     free_slots: int = 0
     slots: int = 0
     ahead: int = 0  #: due jobs before it in the queue
@@ -44,6 +47,8 @@ class JobFacts:
     question: str | None = None  #: what its agent has asked the people
     question_until: datetime | None = None
     question_id: str | None = None
+    refused: str | None = None  #: its model refuses, and its CLI waits by itself
+    refused_since: datetime | None = None
     progress: str = ""
 
 
@@ -84,6 +89,11 @@ def _queued(facts: JobFacts) -> Cause:
         because = f"Its agent was stopped while it waited for {_names(facts.awaits)}{after}."
         told = "It goes on, with their results, when they are final."
         return Cause(because, told, jobs=tuple(facts.awaits))
+    if facts.is_unclassified:
+        because = "A cheap model is judging which model it needs."
+        return Cause(because, "It starts when that is known, within a minute.")
+    if facts.limited_by is not None:
+        return _limited(facts, after)
     if facts.not_before is not None and facts.not_before > facts.now:
         because = f"It is parked{after}."
         return Cause(because, "The next attempt starts then.", until=facts.not_before)
@@ -91,6 +101,19 @@ def _queued(facts: JobFacts) -> Cause:
         because = f"All {facts.slots} slots are taken, and {facts.ahead} jobs are before it."
         return Cause(because, "It starts when a slot is free.", since=facts.created_at)
     return Cause(f"It is due{after}.", "It starts in a moment.")
+
+
+def _limited(facts: JobFacts, after: str) -> Cause:
+    because = f"It is parked for {facts.limited_by}{after}: {facts.limit or 'a limit'}"
+    if facts.not_before is not None:
+        told = "It goes on by itself then, with the first model that may be used."
+        return Cause(because, told, until=facts.not_before)
+    provider, _, model = facts.limited_by.partition("/") if facts.limited_by else ("", "", "")
+    return Cause(
+        because,
+        f"Put that right (log in, pay, choose a model), then run `hurlicane models clear "
+        f"{provider}:{model}`: it goes on at once.",
+    )
 
 
 def _running(facts: JobFacts, limits: Limits) -> Cause:
@@ -101,6 +124,10 @@ def _running(facts: JobFacts, limits: Limits) -> Cause:
             "answer when the time is up.",
             until=facts.question_until,
         )
+    if facts.refused is not None:
+        because = f"Its model refuses: {facts.refused}"
+        told = "Its CLI tries again; if that takes too long, it goes on with another model."
+        return Cause(because, told, since=facts.refused_since)
     presence = facts.presence
     if presence is None:
         return Cause("Its attempt is being settled.", "It goes on in a moment.")

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from enum import StrEnum
 
 from hurlicane_mcp.domain.machine import Machine
+from hurlicane_mcp.domain.stops import StopMode, check_stop
 from hurlicane_mcp.domain.texts import check_text
 from hurlicane_mcp.errors import Invalid
 
@@ -15,6 +17,7 @@ MAX_RESULT_BYTES = 1024 * 1024
 MAX_KEY = 200
 MAX_DEPENDENCIES = 200
 MAX_RETRIES = 10
+MAX_FALLBACK = 10
 PRIORITIES = range(-10, 11)
 
 
@@ -104,6 +107,11 @@ class JobSpec:
     retry_policy: RetryPolicy = RetryPolicy.NONE
     max_retries: int = 2  #: attempts after a failure; without a policy there are none
     interactive: bool = False  #: in a terminal that people can attach to
+    #: Models to go on with when one is limited, each `model` or `provider:model`. None: those that
+    #: come after the job's model in the chains of the settings; empty: none.
+    fallback: tuple[str, ...] | None = None
+    stop_mode: StopMode = StopMode.COMPLETION
+    stop_value: Decimal | None = None  #: turns, US dollars or minutes
     idempotency_key: str | None = None
 
 
@@ -131,6 +139,9 @@ def check_spec(spec: JobSpec) -> None:
         raise Invalid(f"`context` is larger than {MAX_CONTEXT_BYTES:,} characters.")
     if not 1 <= spec.max_retries <= MAX_RETRIES:
         raise Invalid(f"`max_retries` must be from 1 to {MAX_RETRIES}, not {spec.max_retries}.")
+    if len(spec.fallback or ()) > MAX_FALLBACK:
+        raise Invalid(f"`fallback` names more than {MAX_FALLBACK} models.")
+    check_stop(spec.stop_mode, spec.stop_value)
     if len(spec.depends_on) > MAX_DEPENDENCIES:
         raise Invalid(f"`depends_on` names more than {MAX_DEPENDENCIES} jobs.")
     if spec.idempotency_key is not None and not 0 < len(spec.idempotency_key) <= MAX_KEY:
@@ -144,6 +155,8 @@ def _texts_of(spec: JobSpec) -> Iterator[tuple[str, str]]:
             yield field.name, value
     for one in (*spec.depends_on, *(text for pair in spec.context for text in pair)):
         yield "context or depends_on", one
+    for one in spec.fallback or ():
+        yield "fallback", one
 
 
 def title_of(spec: JobSpec) -> str:

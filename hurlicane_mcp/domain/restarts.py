@@ -22,6 +22,8 @@ HEALTHY = timedelta(minutes=10)
 RESUME_LIMIT = 3
 #: Attempts in a row that the server or the machine interrupted before their first call.
 INTERRUPTION_LIMIT = 10
+#: Changes of the model in a row without one answer, after which they are delayed as restarts are.
+MOVE_LIMIT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Past:
     settled: datetime
     has_called: bool  #: a tool of ours, with success
     was_resumed: bool  #: it went on with a session
+    has_answered: bool = True  #: its model, at least once
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,15 @@ def _interrupted(outcome: Outcome, this: Past, before: Sequence[Past]) -> Step:
     return Over(_failed(outcome, FailureKind.INTERRUPTED, why))
 
 
+def _limited(outcome: Outcome, this: Past, before: Sequence[Past]) -> Step:
+    """Neither a crash nor a retry. The ledger of limits says when and with which model it goes on;
+    should that be wrong again and again, time passes in between."""
+    mute = takewhile(
+        lambda one: one.outcome is OutcomeKind.LIMITED and not one.has_answered, (this, *before)
+    )
+    return Again(outcome, max(1, sum(1 for _ in mute) - MOVE_LIMIT + 1))
+
+
 def _failed(outcome: Outcome, kind: FailureKind, why: str) -> Outcome:
     reason = outcome.failure.reason if outcome.failure else ""
     return Outcome.failed(kind, (why + reason).strip(), outcome.result)
@@ -161,5 +173,6 @@ RULES: Mapping[OutcomeKind, Callable[[Outcome, Past, Sequence[Past]], Step]] = M
         OutcomeKind.DISCONNECTED: _disconnected,
         OutcomeKind.SILENT: _silent,
         OutcomeKind.INTERRUPTED: _interrupted,
+        OutcomeKind.LIMITED: _limited,
     }
 )

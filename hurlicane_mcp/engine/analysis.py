@@ -61,6 +61,7 @@ def begin_analysis(session: Session, job: JobRow, outcome: Outcome, now: datetim
         "model": CHEAP_MODELS.get(job.provider),
         "completion": Completion.EXIT,
         "parent_id": job.id,
+        "payer_id": job.payer_id,
         "root_id": job.root_id,
         "depth": job.depth + 1,
     }

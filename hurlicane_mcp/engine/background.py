@@ -20,6 +20,7 @@ class Background:
     children: Sequence[JobRow] = field(default_factory=tuple[JobRow, ...])  #: oldest first
     #: What the last attempt was waiting for when it was stopped; all final by now.
     awaited: Sequence[JobRow] = field(default_factory=tuple[JobRow, ...])
+    handover: str = ""  #: what an agent of another CLI has done
     diagnosis: str = ""  #: why the last attempt failed, as a model that read it thinks
     #: What was said to the agent, and what it asked: all of it for a new session, and for one that
     #: goes on what it may not know. Oldest first.
@@ -46,7 +47,9 @@ def background_of(
     if broken_off is not None and broken_off.kind == "jobs":
         found = jobs.many(session, broken_off.targets)
         awaited = [found[one] for one in broken_off.targets if one in found]
-    return Background(children, awaited, _diagnosis(session, job), said, asked)
+    return Background(
+        children, awaited, diagnosis=_diagnosis(session, job), messages=said, questions=asked
+    )
 
 
 def _diagnosis(session: Session, job: JobRow) -> str:

@@ -1,76 +1,148 @@
 """What the lines of a transcript add to an attempt: turns, tokens, money, session and words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from sqlmodel import Session
 
+from hurlicane_mcp.domain.refusals import Refusal
 from hurlicane_mcp.domain.texts import storable
+from hurlicane_mcp.engine.ledger import Ledger
+from hurlicane_mcp.engine.meter import COUNTS, Meter
+from hurlicane_mcp.engine.stops import Stops
 from hurlicane_mcp.providers.base import (
     ConnectionLost,
+    Denied,
     ErrorCleared,
     ErrorSeen,
     MessageSeen,
     ModelSeen,
     Reading,
+    Refused,
+    RequestUsage,
     RunUsage,
     SessionSeen,
     SessionUsage,
-    Tokens,
+    Stopped,
     ToolSeen,
     TurnSeen,
     WarningSeen,
 )
-from hurlicane_mcp.store import attempts, events, jobs
+from hurlicane_mcp.providers.registry import Providers
+from hurlicane_mcp.store import attempts, events, jobs, usage
 from hurlicane_mcp.store.tables import AttemptRow
 
 MAX_MESSAGE = 64 * 1024
-_COUNTS = ("input", "output", "cache_read", "cache_write")
 
 
-def book(
-    session: Session,
-    attempt_id: str,
-    readings: Iterable[Reading],
-    offset: int,
-    now: datetime,
-    *,
-    is_calling: bool = False,
-) -> None:
-    """Add *readings* to the attempt and move its offset, in one transaction.
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """Writes readings down, and lets the ledger of limits and the stops act on them."""
 
-    So each line counts exactly once, whenever this process dies. The lines of an agent that
-    *is_calling* us right now may be old: they do not make it lost.
-    """
-    attempt = attempts.get(session, attempt_id)
-    entry = _Entry(attempt, now, is_calling)
-    for reading in readings:
-        entry.add(reading)
-    attempts.write(session, attempt_id, offset=offset, output_at=now, **entry.values)
-    for kind, data in entry.told:
-        events.record(session, now, kind, attempt.job_id, attempt.number, **data)
-    if "cost_usd" in entry.values:
-        total = sum((one.cost_usd for one in attempts.of_job(session, attempt.job_id)), Decimal(0))
-        total += entry.values["cost_usd"] - attempt.cost_usd
-        jobs.set_values(session, attempt.job_id, cost_usd=total)
+    providers: Providers
+    ledger: Ledger
+    stops: Stops
+
+    def book(
+        self,
+        session: Session,
+        attempt_id: str,
+        readings: Iterable[Reading],
+        offset: int,
+        now: datetime,
+        *,
+        is_calling: bool = False,
+    ) -> None:
+        """Add *readings* to the attempt and move its offset, in one transaction.
+
+        So each line counts exactly once, whenever this process dies. The lines of an agent that
+        *is_calling* us right now may be old: they do not make it lost.
+        """
+        attempt = attempts.get(session, attempt_id)
+        entry = _Entry(attempt, now, is_calling, self.providers)
+        for reading in readings:
+            entry.add(reading)
+        values = entry.values
+        attempts.write(session, attempt_id, offset=offset, output_at=now, **values)
+        for kind, data in entry.told:
+            events.record(session, now, kind, attempt.job_id, attempt.number, **data)
+        is_dearer = self._add_usage(session, attempt, values, now)
+        if values.get("turns", 0) and attempt.turns == 0:
+            self.ledger.answered(session, attempt, now)
+        if entry.refusal is not None:
+            self.ledger.refused(session, attempts.get(session, attempt_id), entry.refusal, now)
+        if is_dearer:
+            self.stops.check(session, attempt_id, now)
+
+    def _add_usage(
+        self, session: Session, attempt: AttemptRow, values: Mapping[str, Any], now: datetime
+    ) -> bool:
+        """Book what came on top of what was booked before; whether it was anything."""
+        names = ("turns", "cost_usd", *(f"{name}_tokens" for name in COUNTS))
+        more = {
+            name: values[name] - getattr(attempt, name)
+            for name in names
+            if name in values and values[name] != getattr(attempt, name)
+        }
+        if not more:
+            return False
+        model = values.get("model_used", attempt.model_used) or attempt.model
+        resolved = self.providers.get(attempt.provider).resolve_model(model)
+        usage.add(
+            session, now.date().isoformat(), attempt.job_id, attempt.provider, resolved, **more
+        )
+        if "cost_usd" in more:
+            # Not the sum of its attempts: what was asked about it before the first one counts too.
+            before = jobs.many(session, [attempt.job_id])[attempt.job_id].cost_usd
+            jobs.set_values(session, attempt.job_id, cost_usd=before + more["cost_usd"])
+        return True
 
 
 class _Entry:
     """The columns that change and the events to tell, gathered over a batch of readings."""
 
-    def __init__(self, attempt: AttemptRow, now: datetime, is_calling: bool) -> None:
+    def __init__(
+        self, attempt: AttemptRow, now: datetime, is_calling: bool, providers: Providers
+    ) -> None:
         self._attempt = attempt
         self._at = now
         self._is_calling = is_calling
         self.values: dict[str, Any] = {}
         self.told: list[tuple[str, dict[str, Any]]] = []
+        self.refusal: Refusal | None = None  #: the last one that still holds
+        self._meter = Meter(attempt, self.values, providers.get(attempt.provider).cost)
 
     def _now(self, column: str) -> Any:
         return self.values.get(column, getattr(self._attempt, column))
 
     def add(self, reading: Reading) -> None:
+        match reading:
+            case SessionSeen() | ModelSeen() | TurnSeen() | MessageSeen():
+                self._note(reading)
+            case RunUsage(tokens):
+                self._meter.run(tokens)
+            case SessionUsage(tokens, cost_usd):
+                self._meter.session(tokens, cost_usd)
+            case RequestUsage(request_id, model, tokens):
+                self._meter.request(request_id, model, tokens)
+            case ToolSeen() | ConnectionLost() | Denied():
+                self._watch(reading)
+            case WarningSeen(text):
+                self.told.append(("attempt.warning", {"text": storable(text[:1000])}))
+            case Refused(refusal):
+                self._refuse(refusal)
+            case Stopped(mode):
+                self.values["stopped"] = mode
+            case ErrorSeen(text):
+                self.values["provider_error"] = storable(text[:4000])
+            case ErrorCleared():
+                if self._now("provider_error") is not None:
+                    self.values["provider_error"] = None
+                self._accept()
+
+    def _note(self, reading: SessionSeen | ModelSeen | TurnSeen | MessageSeen) -> None:
         match reading:
             case SessionSeen(name):
                 session_id = storable(name)
@@ -87,23 +159,40 @@ class _Entry:
                 if self._now("last_request") != request_id:
                     self.values["last_request"] = request_id
                     self.values["turns"] = self._now("turns") + 1
+                    self._accept()
             case MessageSeen(text):
                 self.values["last_message"] = storable(text[-MAX_MESSAGE:])
-            case RunUsage(tokens):
-                self._set_tokens({name: getattr(tokens, name) for name in _COUNTS})
-            case SessionUsage(tokens, cost_usd):
-                self._add_session_usage(tokens, cost_usd)
-            case WarningSeen(text):
-                self.told.append(("attempt.warning", {"text": storable(text[:1000])}))
-            case ErrorSeen(text):
-                self.values["provider_error"] = storable(text[:4000])
-            case ErrorCleared():
-                if self._now("provider_error") is not None:
-                    self.values["provider_error"] = None
-            case ToolSeen(finished=finished):
+
+    def _watch(self, reading: ToolSeen | ConnectionLost | Denied) -> None:
+        match reading:
+            case ToolSeen(finished=finished, is_error=is_error):
                 self._count_tool(-1 if finished else 1)
+                if finished:
+                    failures = self._now("tool_failures")
+                    self.values["tool_failures"] = failures + 1 if is_error else 0
             case ConnectionLost(text, is_lasting):
                 self._lose(storable(text[:1000]), is_lasting)
+            case Denied(text):
+                self.values["denials"] = self._now("denials") + 1
+                told = f"Permission denied: {storable(text[:1000])}"
+                self.told.append(("attempt.warning", {"text": told}))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Note a refusal: why it ends, should it end now, and since when it has been refused."""
+        text = storable(refusal.text[:1000])
+        if self.refusal is None or not self.refusal.is_final:
+            self.refusal = refusal  # the first final one is structured; later ones put it in words
+        if self._now("refused_at") is None:
+            self.values["refused_at"] = self._at
+        self.values["refusal"] = {"kind": refusal.kind, "text": text, "is_final": refusal.is_final}
+        told = {"failure_kind": refusal.kind, "text": text, "final": refusal.is_final}
+        self.told.append(("attempt.refused", told))
+
+    def _accept(self) -> None:
+        """The model has answered: no earlier refusal counts any more."""
+        self.refusal = None
+        if self._now("refused_at") is not None:
+            self.values |= {"refused_at": None, "refusal": None}
 
     def _count_tool(self, change: int) -> None:
         open_tools = max(0, self._now("open_tools") + change)
@@ -117,28 +206,3 @@ class _Entry:
         self.values["lost_why"] = why  # should it end now, that is why
         if is_lasting and not self._is_calling and self._now("lost_since") is None:
             self.values["lost_since"] = self._at
-
-    def _set_tokens(self, counts: dict[str, int]) -> None:
-        self.values.update({f"{name}_tokens": number for name, number in counts.items()})
-
-    def _add_session_usage(self, tokens: Tokens | None, cost_usd: Decimal | None) -> None:
-        base: dict[str, Any] = self._attempt.session_base
-        seen: dict[str, Any] = dict(self._now("session_seen"))
-        if tokens is not None:
-            counts = {name: int(getattr(tokens, name)) for name in _COUNTS}
-            before = {name: int(base.get(name, 0)) for name in _COUNTS}
-            self._set_tokens({name: _difference(counts[name], before[name]) for name in _COUNTS})
-            seen.update(counts)
-        if cost_usd is not None:
-            self.values["cost_usd"] = _difference(cost_usd, Decimal(base.get("cost_usd", "0")))
-            seen["cost_usd"] = str(cost_usd)
-        self.values["session_seen"] = seen
-
-
-def _difference(total: Any, before: Any) -> Any:
-    """What came on top of *before*; the whole of a *total* that has gone down.
-
-    Claude Code forgets the cost of a run that was killed, so its total may be lower than one that
-    we saw (measured 2026-11-24).
-    """
-    return total - before if total >= before else total

@@ -1,7 +1,7 @@
 """Gives free slots to due jobs, whenever the bell says that either may have come."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,9 +12,13 @@ from sqlmodel import Session
 
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.attempts import OutcomeKind
+from hurlicane_mcp.domain.cooldowns import Park
+from hurlicane_mcp.engine.chains import Step
+from hurlicane_mcp.engine.ledger import Chosen, Ledger
+from hurlicane_mcp.engine.stops import Stops
 from hurlicane_mcp.errors import StoreUnavailable
 from hurlicane_mcp.ids import attempt_id, new_token, token_hash
-from hurlicane_mcp.store import attempts, jobs
+from hurlicane_mcp.store import attempts, queue
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.events import QUEUE
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
@@ -22,6 +26,8 @@ from hurlicane_mcp.store.tables import AttemptRow, JobRow
 log = logging.getLogger(__name__)
 
 _AFTER_A_FAULT = timedelta(seconds=1)
+#: Due jobs that are looked at together.
+_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Launch:
 
     job: JobRow
     attempt_id: str
+    step: Step  #: the model that it runs on
     run_dir: Path
     token: str
     previous: AttemptRow | None  #: the attempt before, which says how to go on
@@ -37,7 +44,10 @@ class Launch:
 
 
 class Dispatcher:
-    """Claims jobs and hands them to *launch*, which must return at once."""
+    """Claims jobs and hands them to *launch*, which must return at once.
+
+    A job that may not start, since all its models are limited or a cap is reached, is parked.
+    """
 
     def __init__(
         self,
@@ -45,12 +55,16 @@ class Dispatcher:
         clock: Clock,
         slots: int,
         runs_dir: Path,
+        ledger: Ledger,
+        stops: Stops,
         launch: Callable[[Launch], Awaitable[None]],
     ) -> None:
         self._db = db
         self._clock = clock
         self._slots = slots
         self._runs_dir = runs_dir
+        self._ledger = ledger
+        self._stops = stops
         self._launch = launch
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -59,7 +73,7 @@ class Dispatcher:
             task_status.started()
             while not self._db.bell.closed:
                 try:
-                    pause = await self._pause(await self._fill())
+                    pause = await self._pause(await self.fill())
                 except Exception as error:  # top-level handler: nobody else dispatches
                     _tell(error)
                     await self._clock.sleep(_AFTER_A_FAULT)
@@ -67,7 +81,7 @@ class Dispatcher:
                 with anyio.move_on_after(pause):
                     await ear.heard()
 
-    async def _fill(self) -> datetime:
+    async def fill(self) -> datetime:
         """Start what is due and has a slot; the moment as of which it was due."""
         launches, asked_at = await self._db.write(self._claim)
         for launch in launches:
@@ -79,20 +93,46 @@ class Dispatcher:
 
         What has fallen due since *asked_at* was not claimed: it is due at once.
         """
-        due = await self._db.read(lambda session: jobs.next_due(session, asked_at))
+        due = await self._db.read(lambda session: queue.next_due(session, asked_at))
         return None if due is None else max(0.0, (due - self._clock.now()).total_seconds())
 
     def _claim(self, session: Session) -> tuple[list[Launch], datetime]:
         now = self._clock.now()
         free = self._slots - attempts.count_busy(session)
-        claimed: Sequence[JobRow] = jobs.claim_due(session, now, free) if free > 0 else ()
-        return [self._begin(session, job, now) for job in claimed], now
+        launches: list[Launch] = []
+        while len(launches) < free:
+            due = queue.due(session, now, min(_PAGE, free - len(launches)))
+            if not due:
+                break
+            # One by one: what a launch probes, or spends, counts for the next one's choice.
+            started = (self._start(session, job, now) for job in due)
+            launches += [launch for launch in started if launch is not None]
+        return launches, now
 
-    def _begin(self, session: Session, job: JobRow, now: datetime) -> Launch:
+    def _start(self, session: Session, job: JobRow, now: datetime) -> Launch | None:
+        chosen = self._choose(session, job, now)
+        if chosen is None:
+            return None
+        (claimed,) = queue.claim(session, [job.id], now)
+        return self._begin(session, claimed, chosen, now)
+
+    def _choose(self, session: Session, job: JobRow, now: datetime) -> Chosen | None:
+        """With which model *job* starts; None if it was parked or ended instead."""
+        if not self._stops.may_start(session, job, now):
+            return None
+        choice = self._ledger.choose(session, job, now)
+        if isinstance(choice, Park):
+            why = f"{choice.by} is limited, and so is every other model of its chain."
+            queue.park(session, job, choice.until, str(choice.by), why, now)
+            return None
+        return choice
+
+    def _begin(self, session: Session, job: JobRow, chosen: Chosen, now: datetime) -> Launch:
         previous = None
         if job.attempt > 1:
             previous = attempts.get(session, attempt_id(job.id, job.attempt - 1))
-        resume, base = _session_to_resume(previous)
+        step = chosen.step
+        resume, base = _session_to_resume(previous, step.provider)
         name, token = attempt_id(job.id, job.attempt), new_token("agent")
         run_dir = self._runs_dir / name
         values = {
@@ -100,8 +140,8 @@ class Dispatcher:
             "job_id": job.id,
             "number": job.attempt,
             "token_hash": token_hash(token),
-            "provider": job.provider,
-            "model": job.model,
+            "provider": step.provider,
+            "model": step.model,
             "run_dir": str(run_dir),
             "resumes": resume,
             "session_id": resume,
@@ -109,7 +149,8 @@ class Dispatcher:
             "claimed_at": now,
         }
         attempts.add(session, values)
-        return Launch(job, name, run_dir, token, previous, resume)
+        self._ledger.hold(session, chosen, name, now)
+        return Launch(job, name, step, run_dir, token, previous, resume)
 
 
 def _tell(error: Exception) -> None:
@@ -119,9 +160,13 @@ def _tell(error: Exception) -> None:
         log.error("dispatching failed", exc_info=error)
 
 
-def _session_to_resume(previous: AttemptRow | None) -> tuple[str | None, dict[str, object]]:
-    """The session to go on with, and the figures that it had reached before."""
+def _session_to_resume(
+    previous: AttemptRow | None, provider: str
+) -> tuple[str | None, dict[str, object]]:
+    """The session of *provider* to go on with, and the figures that it had reached before."""
     if previous is None or previous.outcome is None or previous.session_id is None:
+        return None, {}
+    if previous.provider != provider:
         return None, {}
     if not OutcomeKind(previous.outcome).goes_on or _cannot_be_resumed(previous):
         return None, {}

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from sqlmodel import Session
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.dag import refuse_ancestors
 from hurlicane_mcp.domain.jobs import JobSpec, JobStatus, RetryPolicy, check_spec, title_of
-from hurlicane_mcp.engine import settlement
+from hurlicane_mcp.domain.stops import check_stop
+from hurlicane_mcp.engine import budgets, settlement
 from hurlicane_mcp.engine.access import Caller, check_visible
+from hurlicane_mcp.engine.chains import Chains, Step, chain_of
+from hurlicane_mcp.engine.classification import can_classify
 from hurlicane_mcp.errors import Conflict, Invalid, LimitReached
 from hurlicane_mcp.git import repository
 from hurlicane_mcp.ids import new_id
-from hurlicane_mcp.providers.registry import Providers
+from hurlicane_mcp.providers.base import Provider
 from hurlicane_mcp.store import attempts, jobs
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import CreationKeyRow, JobRow, insert_rows
@@ -41,6 +45,7 @@ class Defaults:
     work_dir: Path
     project: str
     provider: str
+    classify: bool = False  #: without a model a job waits until one is chosen by how hard it looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,11 @@ class Intake:
     """Creates jobs for operators and agents."""
 
     def __init__(
-        self, db: Database, clock: Clock, providers: Providers, defaults: Defaults, limits: Limits
+        self, db: Database, clock: Clock, chains: Chains, defaults: Defaults, limits: Limits
     ) -> None:
         self._db = db
         self._clock = clock
-        self._providers = providers
+        self._chains = chains
         self._defaults = defaults
         self._limits = limits
         # Jobs whose creation is still being answered. An identical call that comes meanwhile is
@@ -125,6 +130,7 @@ class Intake:
             "created_at": now,
             **self._values(session, spec, parent),
         }
+        values |= self._bounds(session, spec, parent, values)
         values["root_id"] = parent.root_id if parent else job_id
         values["fingerprint"] = fingerprint if caller.is_agent else None
         if spec.depends_on:
@@ -169,11 +175,16 @@ class Intake:
     def _values(self, session: Session, spec: JobSpec, parent: JobRow | None) -> dict[str, Any]:
         """The columns of the new job: what was given, else the parent's, else the default."""
         provider = spec.provider or (parent.provider if parent else self._defaults.provider)
-        adapter = self._providers.get(provider)
+        adapter = self._chains.providers.get(provider)
         same_provider = parent is not None and parent.provider == provider
         model = spec.model or (parent.model if parent and same_provider else None)
         if model is not None:
             adapter.check_model(model)
+        inherits = parent is not None and same_provider and spec.model is None
+        if inherits and spec.fallback is None and parent is not None:
+            chain = chain_of(parent)
+        else:
+            chain = self._chains.of_new(provider, model, spec.fallback)
         work_dir = spec.work_dir or (parent.work_dir if parent else str(self._defaults.work_dir))
         values: dict[str, Any] = {
             "title": title_of(spec),
@@ -183,6 +194,8 @@ class Intake:
             "work_dir": work_dir,
             "provider": provider,
             "model": model,
+            "chain": [str(step) for step in chain],
+            "is_unclassified": model is None and self._is_to_be_classified(adapter),
             "completion": spec.completion,
             "interactive": spec.interactive,
             "retry_policy": spec.retry_policy,
@@ -197,6 +210,25 @@ class Intake:
             "depth": parent.depth + 1,
             "project": spec.project or parent.project,
         }
+
+    def _is_to_be_classified(self, adapter: Provider) -> bool:
+        """Whether a model is to be chosen for a job that names none."""
+        return self._defaults.classify and can_classify(adapter)
+
+    def _bounds(
+        self,
+        session: Session,
+        spec: JobSpec,
+        parent: JobRow | None,
+        values: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The columns about what the job of *values* may use, and whose budget pays for it."""
+        stop = check_stop(spec.stop_mode, spec.stop_value)
+        payer_id = budgets.payer_of_new(session, parent, stop, values["id"])
+        if payer_id is not None:
+            chain = [Step.stored(text) for text in values["chain"]]
+            budgets.check_prices(self._chains.providers, chain, interactive=spec.interactive)
+        return {"stop_mode": stop.mode, "stop_value": stop.value, "payer_id": payer_id}
 
     def _check_tree(self, session: Session, parent: JobRow) -> None:
         if parent.depth + 1 > self._limits.max_depth:
@@ -249,4 +281,10 @@ def project_of(folder: Path) -> str:
 def _fingerprint(spec: JobSpec) -> str:
     """The same for the same request, whatever its key."""
     fields: Mapping[str, Any] = asdict(replace(spec, idempotency_key=None))
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    told = json.dumps(fields, sort_keys=True, default=_plain)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _plain(number: Decimal) -> str:
+    """*number* for JSON, the same for 5 and 5.0."""
+    return str(number.normalize())

@@ -10,13 +10,14 @@ from hurlicane_mcp.domain.attempts import Outcome, OutcomeKind
 from hurlicane_mcp.domain.failures import FailureKind
 from hurlicane_mcp.domain.jobs import MAX_RESULT_BYTES, JobStatus
 from hurlicane_mcp.domain.texts import check_text
-from hurlicane_mcp.engine import settlement
+from hurlicane_mcp.engine import budgets, settlement
 from hurlicane_mcp.engine.access import Caller, check_reader, check_visible
 from hurlicane_mcp.engine.listings import attempt_views, job_lines, open_questions
 from hurlicane_mcp.engine.presence import Presences
-from hurlicane_mcp.engine.views import AttemptView, JobLine, JobView
+from hurlicane_mcp.engine.views import AttemptView, BudgetView, JobLine, JobView
+from hurlicane_mcp.engine.warnings import open_warnings
 from hurlicane_mcp.errors import Forbidden, Invalid, JobFinished, OpenChildren
-from hurlicane_mcp.store import attempts, jobs
+from hurlicane_mcp.store import attempts, jobs, usage
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import JobRow
 
@@ -59,6 +60,10 @@ class Jobs:
             verdict = verdicts.get(attempt.id) if attempt else None
             view = JobView.whole(job, attempt, depends_on, children, offset, verdict)
             view.question = open_questions(session, [job_id]).get(job_id)
+            view.warnings = open_warnings(session, [job_id]).get(job_id)
+            view.models_used = list(usage.models_used(session, job_id)) or None
+            if job.payer_id == job_id:
+                view.budget = BudgetView.of(budgets.room(session, job_id))
             return view
 
         return await self._db.read(query)

@@ -7,6 +7,7 @@ from sqlmodel import Session
 
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.views import AttemptView, JobLine, QuestionView, TerminalView
+from hurlicane_mcp.engine.warnings import open_warnings
 from hurlicane_mcp.store import attempts, jobs, questions, waits
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from hurlicane_mcp.supervision.tmux_host import terminal_of
@@ -17,12 +18,14 @@ def job_lines(session: Session, presences: Presences, rows: Sequence[JobRow]) ->
     last = attempts.last_of(session, [job.id for job in rows])
     verdicts = presences.of(session, list(last.values()))
     asked = open_questions(session, [job.id for job in rows])
+    warned = open_warnings(session, [job.id for job in rows])
     lines: list[JobLine] = []
     for job in rows:
         attempt = last.get(job.id)
         verdict = verdicts.get(attempt.id) if attempt else None
         lines.append(JobLine.of(job, attempt, verdict))
         lines[-1].question = asked.get(job.id)
+        lines[-1].warnings = warned.get(job.id)
     return lines
 
 

@@ -11,6 +11,8 @@ from hurlicane_mcp.errors import Invalid
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 
 _PACKAGE = Path(__file__).parent.parent
+#: Bytes of a description that a cheap model is shown to tell how hard the job is.
+MAX_JUDGED = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Prompts:
             "children": background.children,
             "awaited": background.awaited,
             "diagnosis": background.diagnosis,
+            "handover": background.handover,
             "messages": background.messages,
             "questions": background.questions,
         }
@@ -59,3 +62,9 @@ class Prompts:
         if resumed and previous is not None:
             name = f"resume_{previous.outcome}"
         return self.environment.get_template(f"{name}.md.j2").render(facts)
+
+    def for_classification(self, job: JobRow) -> str:
+        """The question how hard *job* is, with at most `MAX_JUDGED` bytes of its description."""
+        description = job.description.encode()[:MAX_JUDGED].decode(errors="ignore")
+        facts = {"title": job.title, "description": description}
+        return self.environment.get_template("classify.md.j2").render(facts)

@@ -3,25 +3,35 @@
 import logging
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
 import anyio.to_thread
 
 from hurlicane_mcp.clock import Clock
-from hurlicane_mcp.engine.booking import book
+from hurlicane_mcp.engine.booking import Booking
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.errors import StoreUnavailable
-from hurlicane_mcp.providers.base import ConnectionLost, Provider, Reading, WarningSeen
+from hurlicane_mcp.providers.base import (
+    ConnectionLost,
+    ErrorCleared,
+    Provider,
+    Reading,
+    WarningSeen,
+)
 from hurlicane_mcp.store import attempts
 from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.tables import AttemptRow
 from hurlicane_mcp.supervision.transcript import BLOCK, Watcher, read_chunk, size_of
 
 log = logging.getLogger(__name__)
 
 #: Until what could not be stored is read again.
 LATER = timedelta(seconds=1)
+#: An answer that is being streamed comes in hundreds of pieces that say nothing; all of them
+#: together are noted this often, as a sign of life.
+PIECES = timedelta(seconds=2)
 #: What became of output before it was read.
 LOST = MappingProxyType(
     {
@@ -34,8 +44,16 @@ LOST = MappingProxyType(
 class Reader:
     """Follows the output of attempts."""
 
-    def __init__(self, db: Database, clock: Clock, watcher: Watcher, presences: Presences) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        watcher: Watcher,
+        presences: Presences,
+        booking: Booking,
+    ) -> None:
         self._db = db
+        self._book = booking.book
         self._clock = clock
         self._watcher = watcher
         self._presences = presences
@@ -87,9 +105,23 @@ class Reader:
         if offset == attempt.offset:
             return False
         now, is_calling = self._clock.now(), self._presences.is_calling(attempt_id)
+        if not final and _can_wait(attempt, readings, offset, now):
+            return False
         await self._db.write(
-            lambda session: book(session, attempt_id, readings, offset, now, is_calling=is_calling)
+            lambda session: self._book(
+                session, attempt_id, readings, offset, now, is_calling=is_calling
+            )
         )
         if any(isinstance(reading, ConnectionLost) for reading in readings):
             self._presences.expect_return(attempt_id)
         return True
+
+
+def _can_wait(attempt: AttemptRow, readings: Sequence[Reading], offset: int, now: datetime) -> bool:
+    """Whether these lines only say that an answer goes on: they may be read once more, with what
+    comes after them, instead of being stored by themselves."""
+    if attempt.output_at is None or now - attempt.output_at >= PIECES:
+        return False
+    is_troubled = attempt.refused_at is not None or attempt.provider_error is not None
+    says_nothing = all(isinstance(reading, ErrorCleared) for reading in readings)
+    return says_nothing and not is_troubled and offset - attempt.offset < BLOCK // 2

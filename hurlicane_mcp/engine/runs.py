@@ -4,9 +4,10 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -22,21 +23,24 @@ from hurlicane_mcp.domain.attempts import (
 )
 from hurlicane_mcp.domain.failures import Failure, FailureKind
 from hurlicane_mcp.domain.jobs import Completion
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.domain.texts import storable
 from hurlicane_mcp.engine import settlement
 from hurlicane_mcp.engine.background import Background, background_of
-from hurlicane_mcp.engine.booking import book
+from hurlicane_mcp.engine.booking import Booking
 from hurlicane_mcp.engine.dispatcher import Launch
+from hurlicane_mcp.engine.environment import environment_of
+from hurlicane_mcp.engine.handover import handover_of
 from hurlicane_mcp.engine.persistence import persist
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.prompts import Prompts
 from hurlicane_mcp.engine.reading import Reader
+from hurlicane_mcp.engine.stops import Rest
 from hurlicane_mcp.errors import HurlicaneError, NotWritable, ShimDied, StoreUnavailable
 from hurlicane_mcp.git import repository
 from hurlicane_mcp.logs import about
 from hurlicane_mcp.providers.base import (
     LaunchRequest,
-    LaunchSpec,
     Provider,
     SessionSeen,
 )
@@ -44,6 +48,7 @@ from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.store import attempts, events, jobs, messages
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.events import settled_topic
+from hurlicane_mcp.store.tables import AttemptRow
 from hurlicane_mcp.supervision.host import Command, Exit, Handle, Host, ProcessIdentity
 from hurlicane_mcp.supervision.space import says_not_writable
 from hurlicane_mcp.supervision.transcript import Watcher, tail
@@ -79,6 +84,7 @@ class Runs:
         prompts: Prompts,
         watcher: Watcher,
         presences: Presences,
+        booking: Booking,
         mcp_url: str,
         limits: RunLimits,
         hooks_url: str | None = None,
@@ -88,7 +94,8 @@ class Runs:
         self._host = host
         self._providers = providers
         self._prompts = prompts
-        self._reader = Reader(db, clock, watcher, presences)
+        self._reader = Reader(db, clock, watcher, presences, booking)
+        self._booking = booking
         self._presences = presences
         self._mcp_url = mcp_url
         self._limits = limits
@@ -217,17 +224,18 @@ class Runs:
 
     async def _start(self, launch: Launch) -> Handle:
         """The handle of the new agent. A fault means that nothing was started."""
-        provider = self._providers.get(launch.job.provider)
-        background = await self._background(launch)
-        spec = provider.launch(self._request(launch, background))
+        provider = self._providers.get(launch.step.provider)
+        background, rest = await self._background(launch)
+        spec = provider.launch(self._request(launch, background, rest))
         await anyio.to_thread.run_sync(_write_files, launch.run_dir, spec.files)
         command = Command(
             argv=spec.argv,
             cwd=Path(launch.job.work_dir),
-            env=_environment(spec),
+            env=environment_of(spec),
             stdin=spec.stdin.encode(),
             marker=launch.attempt_id,
             terminal=launch.job.interactive,
+            time_limit=rest.time,
             unattended_limit=self._limits.unattended,
             output_limit=self._limits.output,
         )
@@ -237,11 +245,21 @@ class Runs:
         self._note_session(launch.attempt_id, spec.session_id)
         return handle
 
-    async def _background(self, launch: Launch) -> Background:
+    async def _background(self, launch: Launch) -> tuple[Background, Rest]:
+        """What the new attempt has to know, and what it may use."""
         job, previous, resumed = launch.job, launch.previous, launch.resume is not None
-        return await self._db.read(
-            lambda session: background_of(session, job, previous, resumed=resumed)
+        now = self._clock.now()
+        background, rest = await self._db.read(
+            lambda session: (
+                background_of(session, job, previous, resumed=resumed),
+                self._booking.stops.rest(session, job, now),
+            )
         )
+        if previous is None or previous.provider == launch.step.provider:
+            return background, rest
+        parse = self._providers.get(previous.provider).parse_line
+        handover = await anyio.to_thread.run_sync(handover_of, Path(previous.run_dir), parse)
+        return replace(background, handover=handover), rest
 
     def _note_told(self, attempt_id: str, background: Background) -> None:
         """The messages in the prompt are on their way to the agent."""
@@ -253,9 +271,9 @@ class Runs:
         """The CLI was told its session, and without a stream it will not name it."""
         if session_id is not None:
             seen, now = SessionSeen(session_id), self._clock.now()
-            self._db.post(lambda session: book(session, attempt_id, [seen], 0, now))
+            self._db.post(lambda session: self._booking.book(session, attempt_id, [seen], 0, now))
 
-    def _request(self, launch: Launch, background: Background) -> LaunchRequest:
+    def _request(self, launch: Launch, background: Background, rest: Rest) -> LaunchRequest:
         job = launch.job
         resumed = launch.resume is not None
         prompt = self._prompts.for_attempt(job, launch.previous, resumed, background)
@@ -263,13 +281,15 @@ class Runs:
             prompt=prompt,
             work_dir=Path(job.work_dir),
             run_dir=launch.run_dir,
-            model=job.model,
+            model=launch.step.model,
             mcp_url=self._mcp_url,
             token=launch.token,
             resume=launch.resume,
             wait_limit=self._limits.wait,
             hooks_url=self._hooks_url,
             interactive=job.interactive,
+            max_turns=rest.turns,
+            max_budget_usd=rest.usd,
         )
 
     async def _not_started(self, attempt_id: str, kind: OutcomeKind, reason: str) -> None:
@@ -296,7 +316,8 @@ class Runs:
                 await ear.heard()
                 if self._db.bell.closed:
                     return  # the server is stopping; the agent lives on
-        if attempt.outcome in (OutcomeKind.DONE, OutcomeKind.FAILED):
+        # Who has used what it may does not get a grace to use more.
+        if attempt.outcome in (OutcomeKind.DONE, OutcomeKind.FAILED) and not attempt.stopped:
             await self._clock.sleep(self._limits.leave)
         await handle.stop(self._limits.kill)
 
@@ -313,22 +334,20 @@ def _end_facts(
         last_message=attempt.last_message,
         last_lines=storable(last_lines.strip()[-1000:]),
         provider_error=attempt.provider_error,
+        provider_kind=_kind_of(attempt),
         launch_error=exit_.launch_error,
         lost=attempt.lost_why or None,
         rebooted=rebooted,
         limit=exit_.limit,
+        stopped=StopMode(attempt.stopped) if attempt.stopped else None,
         oom=exit_.oom,
     )
 
 
-def _environment(spec: LaunchSpec) -> dict[str, str]:
-    """The agent's whole environment: the server's, without what is the server's own business."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("HURLICANE_") and name not in spec.unset
-    }
-    return inherited | dict(spec.env)
+def _kind_of(attempt: AttemptRow) -> FailureKind:
+    """What kind of error its CLI has ended with."""
+    refusal: Mapping[str, Any] = attempt.refusal or {}
+    return FailureKind(refusal.get("kind", FailureKind.PROVIDER))
 
 
 def _last_lines(run_dir: Path) -> str:

@@ -16,8 +16,8 @@ from hurlicane_mcp.domain.restarts import Again, Over
 from hurlicane_mcp.engine.analysis import begin_analysis
 from hurlicane_mcp.engine.restarts import delay_of, what_follows
 from hurlicane_mcp.ids import attempt_id
-from hurlicane_mcp.store import attempts, events, jobs, questions, waits, wakes
-from hurlicane_mcp.store.tables import JobRow
+from hurlicane_mcp.store import attempts, cooldowns, events, jobs, questions, queue, waits, wakes
+from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from hurlicane_mcp.supervision.host import Exit
 
 _CAUSE = " The cause: "
@@ -54,6 +54,13 @@ def cancel(session: Session, job_id: str, reason: str, now: datetime) -> JobStat
     if not JobStatus(job.status).is_final:
         _end_job(session, job, _cancelled(FailureKind.CANCELLED, reason), now)
     return JobStatus(job.status)
+
+
+def end_waiting(session: Session, job_id: str, outcome: Outcome, now: datetime) -> None:
+    """End a job that no attempt holds: it is not to begin, or not to go on. Final stays final."""
+    job = jobs.get(session, job_id)
+    if not JobStatus(job.status).is_final and job.status != JobStatus.RUNNING:
+        _end_job(session, job, outcome, now)
 
 
 def fail_if_hopeless(session: Session, job_id: str, now: datetime) -> JobStatus:
@@ -96,10 +103,12 @@ def _settle_attempt(session: Session, attempt: str, outcome: Outcome, now: datet
         outcome=outcome.kind,
         failure_kind=failure.kind if failure else None,
         failure_reason=failure.reason if failure else None,
+        stopped=outcome.stopped_by,
     )
     if row is None:
         return False
     waits.close_all(session, now, "settled", attempt)
+    _end_probes(session, row, now)
     events.record(
         session,
         now,
@@ -109,8 +118,18 @@ def _settle_attempt(session: Session, attempt: str, outcome: Outcome, now: datet
         outcome=outcome.kind,
         failure_kind=failure.kind if failure else None,
         reason=failure.reason if failure else None,
+        stopped_by=outcome.stopped_by,
     )
     return True
+
+
+def _end_probes(session: Session, row: AttemptRow, now: datetime) -> None:
+    """Say what the attempt found out about limited models. Whose agent has called us has a model
+    that answers, even if that line of its transcript was not read yet."""
+    for key in cooldowns.release_probes(session, row.id):
+        if row.called_at is not None:
+            cooldowns.remove(session, key, now, f"It answered {row.id}.")
+        queue.unpark(session, str(key))
 
 
 def _go_on(session: Session, job: JobRow, step: Again, now: datetime) -> None:
@@ -157,7 +176,11 @@ def _move(session: Session, job: JobRow, outcome: Outcome, now: datetime) -> Non
     has_run = job.status == JobStatus.RUNNING
     if has_run:
         _settle_attempt(session, attempt_id(job.id, job.attempt), outcome, now)
-    values: dict[str, object] = {"result": _cut(outcome.result)}
+    values: dict[str, object] = {
+        "result": _cut(outcome.result),
+        "stopped_by": outcome.stopped_by,
+        "limited_by": None,
+    }
     if outcome.failure is not None:
         values["failure_kind"] = outcome.failure.kind
         values["failure_reason"] = outcome.failure.reason

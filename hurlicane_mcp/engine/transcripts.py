@@ -14,12 +14,14 @@ from hurlicane_mcp.engine.views import View
 from hurlicane_mcp.errors import NotFound
 from hurlicane_mcp.ids import attempt_id
 from hurlicane_mcp.providers.base import (
+    Denied,
     ErrorSeen,
     MessageSeen,
     ModelSeen,
     Provider,
     Reading,
     SessionSeen,
+    Stopped,
     ToolSeen,
     WarningSeen,
 )
@@ -163,6 +165,10 @@ def _entry_of(reading: Reading) -> Entry | None:
             return _entry("message", text)
         case WarningSeen(text):
             return _entry("warning", text)
+        case Denied(text):
+            return _entry("warning", f"Permission denied: {text}")
+        case Stopped(mode):
+            return _entry("warning", f"The agent's CLI has ended it: its {mode} are used up.")
         case ErrorSeen(text):
             return _entry("error", text)
         case ToolSeen(name, detail, finished, is_error):

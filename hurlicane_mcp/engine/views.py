@@ -7,7 +7,10 @@ from decimal import Decimal
 from pydantic import BaseModel
 
 from hurlicane_mcp.domain.agents import Presence
+from hurlicane_mcp.domain.budgets import Room
 from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.domain.stops import StopMode
+from hurlicane_mcp.engine.warnings import WarningView
 from hurlicane_mcp.store.tables import AttemptRow, JobRow, MessageRow, NoteRow, QuestionRow
 from hurlicane_mcp.supervision.tmux_host import Terminal
 
@@ -98,12 +101,14 @@ class JobLine(View):
     priority: int | None = None
     progress: str | None = None
     question: QuestionView | None = None  #: what its agent waits for people to answer
+    warnings: list[WarningView] | None = None  #: what may be worth a look
     failure: FailureView | None = None
     presence: PresenceView | None = None  #: of the agent, while the job runs
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None  #: a queued job that is parked until then
+    limited_by: str | None = None  #: what it is parked for: a limit of models, or a cap
     cost_usd: Decimal | None = None
 
     @staticmethod
@@ -125,6 +130,7 @@ class JobLine(View):
             started_at=job.started_at,
             finished_at=job.finished_at,
             not_before=job.not_before if is_queued else None,
+            limited_by=job.limited_by if is_queued else None,
             cost_usd=job.cost_usd or None,
         )
 
@@ -144,6 +150,8 @@ class JobAnswer(View):
     branch: str | None = None
     cost_usd: Decimal | None = None
     cost_provisional: bool | None = None  #: the last process has not ended: the cost may rise
+    stopped_by: str | None = None  #: the limit that ended it, with the work that there is
+    limited_by: str | None = None  #: a queued job that is parked for a limit of models, or a cap
 
     @staticmethod
     def of(job: JobRow, attempt: AttemptRow | None, room: int) -> "JobAnswer":
@@ -168,7 +176,21 @@ class JobAnswer(View):
             branch=job.branch,
             cost_usd=job.cost_usd or None,
             cost_provisional=True if leaving and job.attempt else None,
+            stopped_by=job.stopped_by,
+            limited_by=job.limited_by if job.status == JobStatus.QUEUED else None,
         )
+
+
+class BudgetView(View):
+    """What has become of a job's budget, in US dollars."""
+
+    spent_usd: Decimal  #: by the job and all below it
+    reserved_usd: Decimal  #: for open jobs below that have a budget of their own
+    free_usd: Decimal  #: for more such jobs
+
+    @staticmethod
+    def of(room: Room) -> "BudgetView":
+        return BudgetView(spent_usd=room.spent, reserved_usd=room.reserved, free_usd=room.free)
 
 
 class JobView(JobAnswer):
@@ -179,13 +201,19 @@ class JobView(JobAnswer):
     provider: str
     model: str | None = None
     model_used: str | None = None
+    chain: list[str] | None = None  #: the models that it may run on, the first one first
+    models_used: list[str] | None = None  #: those that it has run on, the first one first
     priority: int
     completion: str
     retry_policy: str | None = None  #: with `retries`; None if a failure is final
     retries: str | None = None  #: used and allowed: `1 of 2`
+    stop_mode: str | None = None  #: what bounds it: turns, budget or time
+    stop_value: Decimal | None = None  #: turns, US dollars or minutes
+    budget: BudgetView | None = None  #: what is left of its own budget
     interactive: bool | None = None
     not_before: datetime | None = None  #: a queued job that is parked until then
     presence: PresenceView | None = None  #: of the agent, while the job runs
+    warnings: list[WarningView] | None = None  #: what may be worth a look
     context: dict[str, str] | None = None
     parent_id: str | None = None
     depends_on: list[str] | None = None
@@ -226,6 +254,9 @@ class JobView(JobAnswer):
             completion=job.completion,
             retry_policy=job.retry_policy if job.max_retries else None,
             retries=f"{job.retries} of {job.max_retries}" if job.max_retries else None,
+            chain=list(job.chain) or None,
+            stop_mode=job.stop_mode if job.stop_mode != StopMode.COMPLETION else None,
+            stop_value=job.stop_value,
             interactive=job.interactive or None,
             not_before=job.not_before if job.status == JobStatus.QUEUED else None,
             presence=PresenceView.of(verdict if job.status == JobStatus.RUNNING else None),

@@ -8,11 +8,12 @@ from sqlmodel import Session
 
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.causes import JobFacts, cause
+from hurlicane_mcp.domain.cooldowns import Key
 from hurlicane_mcp.domain.jobs import JobStatus
 from hurlicane_mcp.engine.access import Caller, check_reader, check_visible
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.views import View
-from hurlicane_mcp.store import attempts, jobs, questions, waits, wakes
+from hurlicane_mcp.store import attempts, cooldowns, jobs, questions, queue, waits, wakes
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 
@@ -109,9 +110,12 @@ class Why:
             "awaits": wakes.awaited_by(session, job.id),
             "last_end": (last.failure_reason or last.outcome) if last else None,
             "not_before": job.not_before,
+            "is_unclassified": job.is_unclassified,
+            "limited_by": job.limited_by,
+            "limit": _limit(session, job),
             "slots": self._slots,
             "free_slots": self._slots - attempts.count_busy(session),
-            "ahead": jobs.count_ahead(session, job, self._clock.now()),
+            "ahead": queue.count_ahead(session, job, self._clock.now()),
         }
 
     def _of_running(self, session: Session, job: JobRow, last: AttemptRow) -> dict[str, Any]:
@@ -127,7 +131,21 @@ class Why:
             "question_id": question.id if question else None,
             "question_until": question.deadline if question else None,
             "progress": last.progress,
+            "refused": last.refusal["text"] if last.refused_at and last.refusal else None,
+            "refused_since": last.refused_at,
         }
+
+
+def _limit(session: Session, job: JobRow) -> str | None:
+    """What the ledger says of the limit that *job* is parked for."""
+    if job.limited_by is None:
+        return None
+    for row in cooldowns.rows(session):
+        if str(Key(row.provider, row.model)) == job.limited_by:
+            set_by = "set by a person" if row.is_manual else f"told to {row.job_id}"
+            strikes = f", {row.strikes} times in a row" if row.strikes > 1 else ""
+            return f"{row.kind} ({row.evidence}; {set_by}{strikes})"
+    return f"the cap {job.limited_by} is reached"
 
 
 def _of_blocked(session: Session, job: JobRow) -> dict[str, Any]:

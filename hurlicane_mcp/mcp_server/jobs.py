@@ -1,18 +1,27 @@
 """The tools about jobs. Their docstrings are for the model, and short: each costs context."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 from mcp.types import CallToolResult
 from pydantic import Field
 
 from hurlicane_mcp.domain.jobs import Completion, JobSpec, RetryPolicy
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.engine.intake import Intake
 from hurlicane_mcp.engine.jobs import Jobs
 from hurlicane_mcp.engine.waiting import Waiting
 from hurlicane_mcp.engine.why import Why
 from hurlicane_mcp.mcp_server.answers import Ctx, answer, answers, beat_of, caller_of, once_over
 
+Needed: TypeAlias = Annotated[
+    list[str] | None, Field(description="Start after these jobs are done")
+]
+Ending: TypeAlias = Annotated[
+    Literal["finish_job", "exit"], Field(description="exit: exit code 0 ends it")
+]
+Key: TypeAlias = Annotated[str | None, Field(description="The same key returns the first job")]
 RetryWord: TypeAlias = Annotated[
     Literal["none", "same", "analyze"],
     Field(description="After a failure: none, again, or again with a diagnosis"),
@@ -20,6 +29,17 @@ RetryWord: TypeAlias = Annotated[
 OnTerminal: TypeAlias = Annotated[
     bool, Field(description="On a terminal that people can attach to")
 ]
+Fallback: TypeAlias = Annotated[
+    list[str] | None,
+    Field(description="Models to go on with when one is limited, or provider:model"),
+]
+StopWord: TypeAlias = Annotated[
+    Literal["completion", "turns", "budget", "time"],
+    Field(
+        description="Stop it (done) at stop_value turns, US dollars (its children's too), minutes"
+    ),
+]
+StopValue: TypeAlias = float | None
 
 
 class JobTools:
@@ -41,19 +61,16 @@ class JobTools:
         work_dir: Annotated[str | None, Field(description="Absolute; default: inherited")] = None,
         provider: Annotated[str | None, Field(description="claude, codex or scripted")] = None,
         model: str | None = None,
-        depends_on: Annotated[
-            list[str] | None, Field(description="Start after these jobs are done")
-        ] = None,
+        depends_on: Needed = None,
         context: dict[str, str] | None = None,
-        completion: Annotated[
-            Literal["finish_job", "exit"], Field(description="exit: exit code 0 ends it")
-        ] = "finish_job",
+        completion: Ending = "finish_job",
         retry_policy: RetryWord = "none",
         max_retries: int = 2,
         interactive: OnTerminal = False,
-        idempotency_key: Annotated[
-            str | None, Field(description="The same key returns the first job")
-        ] = None,
+        fallback: Fallback = None,
+        stop_mode: StopWord = "completion",
+        stop_value: StopValue = None,
+        idempotency_key: Key = None,
         project: str | None = None,
     ) -> CallToolResult:
         """Queue a job; an agent of its own will do it. Returns job_id at once.
@@ -74,6 +91,9 @@ class JobTools:
             retry_policy=RetryPolicy(retry_policy),
             max_retries=max_retries,
             interactive=interactive,
+            fallback=None if fallback is None else tuple(fallback),
+            stop_mode=StopMode(stop_mode),
+            stop_value=None if stop_value is None else Decimal(str(stop_value)),
             idempotency_key=idempotency_key,
         )
         caller = caller_of(ctx)

@@ -21,6 +21,7 @@ _READS = frozenset(
     {
         "why",
         "list_agents",
+        "list_models",
         "get_job",
         "list_jobs",
         "wait_for_jobs",
@@ -43,9 +44,14 @@ _FOR_AGENTS = (
 
 
 def build_server(
-    role: Role, jobs: JobTools, notes: NoteTools, attempt: AttemptTools, talk: TalkTools
+    role: Role,
+    jobs: JobTools,
+    notes: NoteTools,
+    attempt: AttemptTools,
+    talk: TalkTools,
+    operators: Sequence[Tool] = (),
 ) -> MCPServer[Any]:
-    """The server that clients of *role* talk to."""
+    """The server that clients of *role* talk to; *operators* are more tools for these."""
     server: MCPServer[Any] = MCPServer(
         "hurlicane",
         version=version("hurlicane-mcp"),
@@ -53,7 +59,7 @@ def build_server(
         log_level="WARNING",
         middleware=[talk.deliver] if role is Role.AGENT else [],
     )
-    for tool in tools_of(role, jobs, notes, attempt, talk):
+    for tool in tools_of(role, jobs, notes, attempt, talk, operators):
         name = getattr(tool, "__name__", "")
         server.add_tool(
             tool,
@@ -66,7 +72,12 @@ def build_server(
 
 
 def tools_of(
-    role: Role, jobs: JobTools, notes: NoteTools, attempt: AttemptTools, talk: TalkTools
+    role: Role,
+    jobs: JobTools,
+    notes: NoteTools,
+    attempt: AttemptTools,
+    talk: TalkTools,
+    operators: Sequence[Tool] = (),
 ) -> Sequence[Tool]:
     """The tools of *role*, in the order in which clients list them."""
     shared = (
@@ -84,4 +95,4 @@ def tools_of(
     )
     if role is Role.AGENT:
         return (attempt.report_status, attempt.finish_job, *shared, talk.ask_user)
-    return (*shared, jobs.list_agents, talk.answer_question)
+    return (*shared, jobs.list_agents, talk.answer_question, *operators)

@@ -7,6 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from hurlicane_mcp.domain.refusals import Refusal
+from hurlicane_mcp.domain.stops import StopMode
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
@@ -22,6 +25,8 @@ class LaunchRequest:
     wait_limit: timedelta  #: how long one tool call of ours may block
     hooks_url: str | None = None  #: where the CLI may send its hooks, if it has such
     interactive: bool = False  #: in a terminal: with the CLI's own screen instead of a stream
+    max_turns: int | None = None  #: for CLIs that count themselves; those of this process
+    max_budget_usd: Decimal | None = None  #: the same for what this process may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,20 @@ class SessionUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestUsage:
+    """What one model request has used so far, told while the agent is at work.
+
+    Of several with the same id the largest of each count holds: one may tell the prompt and the
+    next the answer. `SessionUsage` or `RunUsage`, the CLI's own final figure, replaces the sum of
+    them all.
+    """
+
+    request_id: str  #: empty for the request that was named last
+    model: str  #: as the API names it; empty if the CLI does not say, or has said it before
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
 class MessageSeen:
     """Text that the agent said; the last one is its last message."""
 
@@ -131,6 +150,27 @@ class WarningSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Denied:
+    """The agent's permissions did not allow a tool call."""
+
+    text: str  #: which one, one line
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model refused to answer. `ErrorCleared` or `TurnSeen` takes back what is not final."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The CLI ended the run because it has reached a limit that we gave it."""
+
+    mode: StopMode
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorSeen:
     """The CLI reported an error that ends the run unless something good follows."""
 
@@ -148,10 +188,14 @@ Reading: TypeAlias = (
     | TurnSeen
     | RunUsage
     | SessionUsage
+    | RequestUsage
     | MessageSeen
     | ToolSeen
     | ConnectionLost
     | WarningSeen
+    | Denied
+    | Refused
+    | Stopped
     | ErrorSeen
     | ErrorCleared
 )
@@ -165,12 +209,28 @@ class Provider(Protocol):
         """`claude`, `codex`, `scripted`."""
         ...
 
+    @property
+    def tells_cost(self) -> bool:
+        """Whether the CLI itself says what a run has cost, at its end at the latest."""
+        ...
+
     def check_model(self, model: str) -> None:
         """Refuse a model that this CLI cannot have.
 
         Raises:
             Invalid: the message lists what is known.
         """
+        ...
+
+    def resolve_model(self, model: str | None) -> str:
+        """The full id that *model* stands for, as the ledger of limits knows it.
+
+        A name that the catalog does not know stays as it is; None, the CLI's default, is empty.
+        """
+        ...
+
+    def cost(self, model: str, tokens: Tokens) -> Decimal | None:
+        """US dollars for *tokens* of a *model*, an id or an alias; None if no price is known."""
         ...
 
     def launch(self, request: LaunchRequest) -> LaunchSpec:
@@ -181,9 +241,28 @@ class Provider(Protocol):
         """
         ...
 
+    def ask(self, prompt: str, model: str, folder: Path) -> LaunchSpec:
+        """How to have *model* answer *prompt* once, headless in *folder*: a call, not an agent.
+
+        It gets no tools of ours, and none of its own if that can be said; nothing is to be kept.
+        The spec has no files. The answer is the last `MessageSeen` of its output.
+
+        Raises:
+            LaunchFailed: the program is missing.
+        """
+        ...
+
     def parse_line(self, line: bytes) -> Sequence[Reading]:
         """What one whole line of standard output means; nothing for a line it does not know.
 
         Never raises: output is the CLI's, so garbage, half JSON and new events are skipped.
+        """
+        ...
+
+    def read_screen(self, screen: str) -> Refusal | None:
+        """The refusal that *screen*, all that an agent's terminal shows now, ends with.
+
+        None while the model answers, and when nobody has asked it. The text of a refusal stays the
+        same while the CLI counts down. Never raises.
         """
         ...

@@ -20,14 +20,43 @@ Entry: TypeAlias = dict[str, object]
 MILLION = Decimal(1_000_000)
 
 
-class Prices(BaseModel, frozen=True, extra="forbid"):
+class Rates(BaseModel, frozen=True, extra="forbid"):
     """US dollars for a million tokens of each kind."""
 
-    as_of: date
     input: Decimal = Field(ge=0)
     output: Decimal = Field(ge=0)
     cache_write: Decimal = Field(ge=0)
     cache_read: Decimal = Field(ge=0)
+
+    def cost(self, tokens: Tokens) -> Decimal:
+        """US dollars for *tokens*."""
+        millions = (
+            tokens.input * self.input
+            + tokens.output * self.output
+            + tokens.cache_write * self.cache_write
+            + tokens.cache_read * self.cache_read
+        )
+        return millions / MILLION
+
+
+class LongPrompt(Rates, frozen=True, extra="forbid"):
+    """What a request costs, its answer included, whose prompt is longer than `above_tokens`."""
+
+    above_tokens: int = Field(gt=0)  #: whether they are sent, written to a cache or read from it
+
+
+class Prices(Rates, frozen=True, extra="forbid"):
+    """The list prices of a model on one day."""
+
+    as_of: date
+    long_prompt: LongPrompt | None = None  #: None when they do not depend on the prompt
+
+    def of_request(self, tokens: Tokens) -> Rates:
+        """The prices of one request that used *tokens*."""
+        prompt = tokens.input + tokens.cache_write + tokens.cache_read
+        if self.long_prompt is not None and prompt > self.long_prompt.above_tokens:
+            return self.long_prompt
+        return self
 
 
 class Model(BaseModel, frozen=True, extra="forbid"):
@@ -40,16 +69,11 @@ class Model(BaseModel, frozen=True, extra="forbid"):
     prices: Prices | None = None  #: None when they are not known
 
     def cost(self, tokens: Tokens) -> Decimal | None:
-        """US dollars for *tokens*; None when the prices are not known."""
-        if self.prices is None:
-            return None
-        millions = (
-            tokens.input * self.prices.input
-            + tokens.output * self.prices.output
-            + tokens.cache_write * self.prices.cache_write
-            + tokens.cache_read * self.prices.cache_read
-        )
-        return millions / MILLION
+        """US dollars for one request that used *tokens*; None when the prices are not known.
+
+        The sum of several requests comes out too dear where a long prompt costs more.
+        """
+        return self.prices.of_request(tokens).cost(tokens) if self.prices is not None else None
 
 
 class CatalogFile(BaseModel, extra="forbid"):
@@ -102,6 +126,16 @@ class Catalog:
             (model for model in self.of(provider) if name == model.id or name in model.aliases),
             None,
         )
+
+    def id_of(self, provider: str, name: str | None) -> str:
+        """The full id of a model; *name* itself if it is not in the catalog, empty for None."""
+        known = self.resolve(provider, name) if name else None
+        return known.id if known is not None else name or ""
+
+    def cost(self, provider: str, name: str, tokens: Tokens) -> Decimal | None:
+        """US dollars for one request; None when the model or its prices are not known."""
+        known = self.resolve(provider, name)
+        return known.cost(tokens) if known is not None else None
 
     def check(self, provider: str, name: str, full_id: re.Pattern[str]) -> None:
         """Accept what is in the catalog, and any name that has the shape of a *full_id*.

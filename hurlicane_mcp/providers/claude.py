@@ -5,36 +5,24 @@ What is said here of the CLI was measured with version 2.1.330 in November 2026.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 from uuid import uuid4
 
-from hurlicane_mcp.providers.base import (
-    ConnectionLost,
-    ErrorCleared,
-    ErrorSeen,
-    LaunchRequest,
-    LaunchSpec,
-    MessageSeen,
-    ModelSeen,
-    Reading,
-    SessionSeen,
-    SessionUsage,
-    Tokens,
-    ToolSeen,
-    TurnSeen,
-    WarningSeen,
-)
+from hurlicane_mcp.domain.refusals import Refusal
+from hurlicane_mcp.providers.base import LaunchRequest, LaunchSpec, Reading, Tokens
 from hurlicane_mcp.providers.catalog import Catalog
 from hurlicane_mcp.providers.claude_hooks import hook_settings
+from hurlicane_mcp.providers.claude_stream import readings_of
 from hurlicane_mcp.providers.interactive import prompt_argument
-from hurlicane_mcp.providers.outage import SERVER, claude_says_so
-from hurlicane_mcp.providers.output import Json, content_line, content_text, one_line
+from hurlicane_mcp.providers.outage import SERVER
 from hurlicane_mcp.providers.program import find_program
+from hurlicane_mcp.providers.screens import claude_refusal
 
 # The folder is trusted without a question, and what is said stays in the terminal's history.
 ON_TERMINAL: Mapping[str, str] = MappingProxyType(
@@ -45,18 +33,24 @@ Permissions: TypeAlias = Literal["edit", "full"] | tuple[str, ...]
 OUR_TOOLS = f"mcp__{SERVER}"
 SERVERS, SETTINGS = "mcp.json", "settings.json"  # files of a run
 STREAM = ("--print", "--output-format", "stream-json", "--verbose")
+# What each request uses is told while it is answered.
+LIVE = ("--include-partial-messages",)
+# A question and its answer. Login, endpoint and key helper of the user's settings stay in use.
+ALONE = (
+    *("--tools", "", "--strict-mcp-config", "--safe-mode", "--no-session-persistence"),
+    *("--max-turns", "1"),
+    *("--system-prompt", "Answer with what you are asked for, and with nothing else."),
+)
 # Root may not skip the permission checks, so "full" is a list of every tool that asks.
 EVERY_TOOL = (
     *("Bash", "Edit", "Glob", "Grep", "Monitor", "NotebookEdit", "Read", "Skill", "Task"),
     *("WebFetch", "WebSearch", "Workflow", "Write"),
 )
 FULL_ID = re.compile(r"claude-[a-z0-9][a-z0-9.-]*(\[1m\])?")
+# Of a known model both mean the same: the API answers with a dated id, and `[1m]` changes nothing.
+VARIANT = re.compile(r"(?:-\d{8})?(?:\[1m\])?$")
 # The CLI must not give a call up that the server is about to answer.
 CALL_MARGIN = timedelta(seconds=60)
-# The "model" of messages that the CLI itself writes into the conversation, such as API errors.
-SYNTHETIC = "<synthetic>"
-# A tool's result names the call, not the tool.
-UNNAMED_TOOL = "tool"
 # What Claude Code puts into its children's environment (seen in its Bash tool). A server started
 # there must not pass it on: the agents would take themselves for parts of that session.
 MARKS_OF_A_SESSION = frozenset(
@@ -96,6 +90,11 @@ class ClaudeProvider:
         """`claude`."""
         return "claude"
 
+    @property
+    def tells_cost(self) -> bool:
+        """True: with the result of each run."""
+        return True
+
     def check_model(self, model: str) -> None:
         """Accept the catalog's names and every `claude-…`; `[1m]` may follow.
 
@@ -103,6 +102,17 @@ class ClaudeProvider:
             Invalid: *model* is something else; the message lists what is known.
         """
         self.catalog.check(self.name, model, FULL_ID)
+
+    def resolve_model(self, model: str | None) -> str:
+        """The full id of *model*, if the catalog knows it, also with a date or `[1m]` behind it."""
+        name = model or ""
+        known = self.catalog.resolve(self.name, name)
+        known = known or self.catalog.resolve(self.name, VARIANT.sub("", name))
+        return known.id if known is not None else name
+
+    def cost(self, model: str, tokens: Tokens) -> Decimal | None:
+        """US dollars for *tokens*, by the catalog's prices."""
+        return self.catalog.cost(self.name, self.resolve_model(model), tokens)
 
     def launch(self, request: LaunchRequest) -> LaunchSpec:
         """How to start the CLI for *request*; the prompt goes by standard input.
@@ -119,7 +129,7 @@ class ClaudeProvider:
         spec = LaunchSpec(
             argv=(
                 self._find_program(),
-                *(() if request.interactive else STREAM),
+                *(() if request.interactive else (*STREAM, *LIVE)),
                 *_file_flags(request),
                 *self._permission_flags(),
             ),
@@ -129,13 +139,27 @@ class ClaudeProvider:
         )
         if request.interactive:
             return _on_terminal(request, spec)
-        return replace(spec, argv=(*spec.argv, *_choices(request)), stdin=request.prompt)
+        argv = (*spec.argv, *_choices(request), *_bounds(request))
+        return replace(spec, argv=argv, stdin=request.prompt)
 
     def parse_line(self, line: bytes) -> Sequence[Reading]:
         """What one line of `stream-json` means; nothing for a line that is not of it."""
-        event = Json.parse(line)
-        read = READERS.get(event["type"].text)
-        return tuple(read(event)) if read is not None else ()
+        return readings_of(line)
+
+    def read_screen(self, screen: str) -> Refusal | None:
+        """The refusal that stands above the input box; None if there is none."""
+        return claude_refusal(screen)
+
+    def ask(self, prompt: str, model: str, folder: Path) -> LaunchSpec:
+        """How to have *model* answer once: without tools, servers, hooks, memory or a session.
+
+        What the request holds besides the prompt is 2 kB then, instead of 53.
+
+        Raises:
+            LaunchFailed: the program is missing.
+        """
+        argv = (self._find_program(), *STREAM, *ALONE, "--model", model)
+        return LaunchSpec(argv, unset=MARKS_OF_A_SESSION, stdin=prompt)
 
     def _find_program(self) -> str:
         return find_program(
@@ -183,6 +207,15 @@ def _choices(request: LaunchRequest) -> tuple[str, ...]:
     )
 
 
+def _bounds(request: LaunchRequest) -> tuple[str, ...]:
+    """What the CLI is to stop itself at. It counts what this process does, not the session."""
+    turns, budget = request.max_turns, request.max_budget_usd
+    return (
+        *(("--max-turns", str(turns)) if turns is not None else ()),
+        *(("--max-budget-usd", f"{budget:f}") if budget is not None else ()),
+    )
+
+
 def _milliseconds(duration: timedelta) -> int:
     return int(duration.total_seconds() * 1000)
 
@@ -223,104 +256,3 @@ def _mcp_config(request: LaunchRequest, call_limit_ms: int) -> str:
         "timeout": call_limit_ms,
     }
     return json.dumps({"mcpServers": {"hurlicane": server}}, indent=2)
-
-
-def _system(event: Json) -> Iterator[Reading]:
-    match event["subtype"].text:
-        case "init":
-            if session := event["session_id"].text:
-                yield SessionSeen(session)
-            if model := event["model"].text:
-                yield ModelSeen(model)
-            for server in event["mcp_servers"]:
-                if server["name"].text == SERVER and server["status"].text == "failed":
-                    yield ConnectionLost("The MCP server did not answer when the CLI started.")
-        case "api_retry":
-            yield WarningSeen(_describe_retry(event))
-        case "model_fallback":
-            yield WarningSeen(event["content"].brief)
-            if model := event["fallback_model"].text:
-                yield ModelSeen(model)
-        case _:
-            pass
-
-
-def _describe_retry(event: Json) -> str:
-    status = event["error_status"].count
-    answer = f"answered {status}" if status else "did not answer"
-    return (
-        f"The model's endpoint {answer} ({event['error'].brief}): "
-        f"retry {event['attempt'].count} of {event['max_retries'].count} "
-        f"in {event['retry_delay_ms'].count / 1000:.1f} s"
-    )
-
-
-def _assistant(event: Json) -> Iterator[Reading]:
-    """One block of a model's answer; the blocks of one answer share its id."""
-    message = event["message"]
-    if message["model"].text == SYNTHETIC:
-        return
-    if answer := message["id"].text:
-        yield TurnSeen(answer)
-    is_subagent = event["parent_tool_use_id"].text != ""
-    for block in message["content"]:
-        match block["type"].text:
-            case "text" if block["text"].text and not is_subagent:
-                yield MessageSeen(block["text"].text)
-            case "tool_use":
-                yield ToolSeen(block["name"].brief, block["input"].brief, finished=False)
-            case _:
-                pass
-
-
-def _user(event: Json) -> Iterator[Reading]:
-    for block in event["message"]["content"]:
-        if block["type"].text == "tool_result":
-            is_error = block["is_error"].is_true
-            answer = content_line(block["content"])
-            yield ToolSeen(UNNAMED_TOOL, answer, finished=True, is_error=is_error)
-            if is_error and claude_says_so(text := content_text(block["content"])):
-                yield ConnectionLost(one_line(text))
-
-
-def _result(event: Json) -> Iterator[Reading]:
-    for denial in event["permission_denials"]:
-        yield WarningSeen(
-            f"Permission denied: {denial['tool_name'].brief} {denial['tool_input'].brief}"
-        )
-    # `usage` misses requests that the last answer ended and counts dropped ones; `modelUsage` is
-    # what the cost is made of. Both are of the whole session. Without a request both are empty,
-    # and say nothing of the session's earlier runs.
-    if used := event["modelUsage"].entries:
-        yield SessionUsage(_tokens(usage for _, usage in used), event["total_cost_usd"].amount)
-    if latest := event["model_usage_since_last_result"].entries or used:
-        yield ModelSeen(max(latest, key=lambda entry: entry[1]["outputTokens"].count)[0])
-    # A failure of the API is a "success" with `is_error`.
-    if event["is_error"].is_true:
-        yield ErrorSeen(_describe_error(event))
-        return
-    yield ErrorCleared()
-    if text := event["result"].text:
-        yield MessageSeen(text)
-
-
-def _tokens(usages: Iterator[Json]) -> Tokens:
-    each = tuple(usages)
-    return Tokens(
-        input=sum(usage["inputTokens"].count for usage in each),
-        output=sum(usage["outputTokens"].count for usage in each),
-        cache_read=sum(usage["cacheReadInputTokens"].count for usage in each),
-        cache_write=sum(usage["cacheCreationInputTokens"].count for usage in each),
-    )
-
-
-def _describe_error(event: Json) -> str:
-    errors = "; ".join(error.text for error in event["errors"] if error.text)
-    text = event["result"].text or errors or f"Claude Code ended with {event['subtype'].brief!r}."
-    status = event["api_error_status"].count
-    return f"{text} (HTTP status {status})" if status and str(status) not in text else text
-
-
-READERS: Mapping[str, Callable[[Json], Iterator[Reading]]] = MappingProxyType(
-    {"system": _system, "assistant": _assistant, "user": _user, "result": _result}
-)

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from hurlicane_mcp.domain.refusals import Refusal
 from hurlicane_mcp.providers.base import (
     ConnectionLost,
     ErrorCleared,
@@ -19,6 +21,7 @@ from hurlicane_mcp.providers.base import (
     LaunchSpec,
     MessageSeen,
     Reading,
+    Refused,
     SessionSeen,
     SessionUsage,
     Tokens,
@@ -27,10 +30,12 @@ from hurlicane_mcp.providers.base import (
     WarningSeen,
 )
 from hurlicane_mcp.providers.catalog import Catalog
+from hurlicane_mcp.providers.codex_refusals import refusal_in
 from hurlicane_mcp.providers.interactive import prompt_argument
 from hurlicane_mcp.providers.outage import SERVER, codex_says_so
 from hurlicane_mcp.providers.output import Json, content_line
 from hurlicane_mcp.providers.program import find_program
+from hurlicane_mcp.providers.screens import codex_refusal
 
 Sandbox: TypeAlias = Literal["read-only", "workspace-write", "danger-full-access"]
 
@@ -74,6 +79,11 @@ class CodexProvider:
         """`codex`."""
         return "codex"
 
+    @property
+    def tells_cost(self) -> bool:
+        """False: it counts tokens only."""
+        return False
+
     def check_model(self, model: str) -> None:
         """Accept the catalog's names and every `gpt-…`, `codex-…` and `o1…`.
 
@@ -81,6 +91,14 @@ class CodexProvider:
             Invalid: *model* is something else; the message lists what is known.
         """
         self.catalog.check(self.name, model, FULL_ID)
+
+    def resolve_model(self, model: str | None) -> str:
+        """The full id of *model*, if the catalog knows it."""
+        return self.catalog.id_of(self.name, model)
+
+    def cost(self, model: str, tokens: Tokens) -> Decimal | None:
+        """US dollars for *tokens*, by the catalog's prices."""
+        return self.catalog.cost(self.name, model, tokens)
 
     def launch(self, request: LaunchRequest) -> LaunchSpec:
         """How to start the CLI for *request*; the prompt goes by standard input (`-`).
@@ -114,6 +132,22 @@ class CodexProvider:
     def parse_line(self, line: bytes) -> Sequence[Reading]:
         """What one line of `--json` means; nothing for a line that is not of it."""
         return tuple(_readings(Json.parse(line)))
+
+    def read_screen(self, screen: str) -> Refusal | None:
+        """The refusal that stands above the input; None if there is none."""
+        return codex_refusal(screen)
+
+    def ask(self, prompt: str, model: str, folder: Path) -> LaunchSpec:
+        """How to have *model* answer once, in a sandbox that may only read; no thread is kept.
+
+        Codex cannot be told to leave out its own tools, nor the servers in the user's config file.
+
+        Raises:
+            LaunchFailed: the program is missing.
+        """
+        alone = ("--ephemeral", "--sandbox", "read-only", "-c", 'approval_policy="never"')
+        argv = (self._find_program(), *STREAM, *alone, "-m", model, "-")
+        return LaunchSpec(argv, unset=MARKS_OF_A_SESSION, stdin=prompt)
 
     def _find_program(self) -> str:
         return find_program(
@@ -213,9 +247,9 @@ def _readings(event: Json) -> Iterator[Reading]:
             yield SessionUsage(_tokens(event["usage"]))
             yield ErrorCleared()
         case "turn.failed":
-            yield ErrorSeen(_readable(event["error"]["message"]))
+            yield from _error(event["error"]["message"])
         case "error":  # often "Reconnecting... 1/5 (…)", after which the turn may still go well
-            yield ErrorSeen(_readable(event["message"]))
+            yield from _error(event["message"])
         case _:
             pass
 
@@ -281,7 +315,16 @@ def _tokens(usage: Json) -> Tokens:
     )
 
 
+def _error(message: Json) -> Iterator[Reading]:
+    """An error, and the model's refusal if it is one; of the last of a turn Codex tells twice."""
+    text = _readable(message)
+    yield ErrorSeen(text)
+    if (refusal := refusal_in(text)) is not None:
+        yield Refused(refusal)
+
+
 def _readable(message: Json) -> str:
     """The message, or the one inside it: some are the endpoint's answer in JSON."""
-    inner = Json.parse(message.text.encode())["error"]["message"].text
+    answer = Json.parse(message.text.encode())
+    inner = answer["error"]["message"].text or answer["detail"].text
     return inner or message.text or "Codex failed and did not say why."

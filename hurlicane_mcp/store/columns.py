@@ -4,11 +4,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field
 
 NANO = Decimal(1_000_000_000)
+# SQLite counts rows by itself only in a column of exactly this type.
+SEQ: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -42,3 +45,40 @@ class Usd(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(int(value)) / NANO
+
+
+def seq_column() -> Any:
+    """The order of creation, counted by the database."""
+    return Field(default=None, sa_column=Column(SEQ, primary_key=True, autoincrement=True))
+
+
+def time_column(*, nullable: bool = True) -> Any:
+    """A moment. Each call makes a column of its own, as SQLAlchemy needs."""
+    return Field(default=None, sa_column=Column(UtcDateTime(), nullable=nullable))
+
+
+def money_column() -> Any:
+    """US dollars, 0 at first."""
+    return Field(default=Decimal(0), sa_column=Column(Usd(), nullable=False, default=Decimal(0)))
+
+
+def text_column(*, default: str | None = "") -> Any:
+    """A long text; with *default* None it may be missing."""
+    column: Any = Column(Text(), nullable=default is None, default=default)
+    return Field(default=default, sa_column=column)
+
+
+def json_column(factory: Any) -> Any:
+    """JSON, at first what *factory* makes."""
+    column: Any = Column(JSON, nullable=False, default=factory)
+    return Field(default_factory=factory, sa_column=column)
+
+
+def optional_json_column() -> Any:
+    """JSON, or nothing."""
+    return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+
+
+def usd_column() -> Any:
+    """US dollars, or another exact figure, or nothing."""
+    return Field(default=None, sa_column=Column(Usd(), nullable=True))

@@ -13,7 +13,8 @@ from hurlicane_mcp.store.tables import EventRow, insert_rows
 _WAKES_THE_QUEUE = frozenset(
     {
         *("job.created", "job.queued", "job.woken", "attempt.settled", "attempt.ended"),
-        *("wait.opened", "watchdog.paused"),
+        *("wait.opened", "watchdog.paused", "model.available", "model.limited"),
+        "job.classified",
     }
 )
 _FINAL = frozenset({"job.done", "job.failed", "job.cancelled"})

@@ -1,10 +1,10 @@
 """Jobs in the store. Each function does one thing in the caller's transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Select, or_, update
+from sqlalchemy import Select, update
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -20,7 +20,6 @@ from hurlicane_mcp.store.tables import (
     DependencyRow,
     JobRow,
     WaitRow,
-    WakeRow,
     insert_rows,
 )
 
@@ -41,7 +40,7 @@ def add(
 
 
 def change(session: Session, job: JobRow, event: JobEvent, now: datetime, **values: Any) -> JobRow:
-    """The only way a job changes its status, `claim_due` aside; its event tells of it.
+    """The only way a job changes its status, `claim` aside; its event tells of it.
 
     *values* are written with it; a failure and `not_before` are told as well.
 
@@ -69,55 +68,16 @@ def change(session: Session, job: JobRow, event: JobEvent, now: datetime, **valu
         status=status,
         failure_kind=job.failure_kind,
         reason=job.failure_reason,
-        **_until(values),
+        **_told(values),
     )
     return job
 
 
-def _until(values: Mapping[str, Any]) -> dict[str, Any]:
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     parked: datetime | None = values.get("not_before")
-    return {} if parked is None else {"not_before": parked.isoformat()}
-
-
-def claim_due(session: Session, now: datetime, limit: int) -> Sequence[JobRow]:
-    """Give up to *limit* due jobs, most urgent and then oldest first, to a new attempt each.
-
-    A job whose last attempt has not ended yet is passed over: the old process may still write. So
-    is one that is to go on when others are final.
-    """
-    still_leaving = (
-        select(AttemptRow.id)
-        .where(col(AttemptRow.job_id) == JobRow.id, col(AttemptRow.ended_at).is_(None))
-        .correlate(JobRow)
-        .exists()
-    )
-    sleeping = (
-        select(WakeRow.job_id).where(col(WakeRow.job_id) == JobRow.id).correlate(JobRow).exists()
-    )
-    due = (
-        select(JobRow.seq)
-        .where(col(JobRow.status).in_(JOB.sources(JobEvent.CLAIM)))
-        .where(or_(col(JobRow.not_before).is_(None), col(JobRow.not_before) <= now))
-        .where(~still_leaving, ~sleeping)
-        .order_by(col(JobRow.priority).desc(), col(JobRow.seq))
-        .limit(limit)
-        .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer and ignores it
-    )
-    statement = (
-        update(JobRow)
-        .where(col(JobRow.seq).in_(due))
-        .values(
-            status=JobStatus.RUNNING,
-            attempt=col(JobRow.attempt) + 1,
-            started_at=func.coalesce(col(JobRow.started_at), now),
-        )
-        .returning(JobRow)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    claimed = session.exec(statement).scalars().all()
-    for job in claimed:
-        events.record(session, now, "job.running", job.id, job.attempt, status=job.status)
-    return sorted(claimed, key=lambda job: (-job.priority, job.seq))
+    told = {"not_before": parked.isoformat() if parked else None}
+    told["stopped_by"] = values.get("stopped_by")
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def get(session: Session, job_id: str) -> JobRow:
@@ -135,7 +95,7 @@ def get(session: Session, job_id: str) -> JobRow:
 
 def many(session: Session, job_ids: Iterable[str]) -> dict[str, JobRow]:
     """Those of *job_ids* that exist, by id, without their inputs."""
-    query = _light(select(JobRow).where(col(JobRow.id).in_(tuple(job_ids))))
+    query = without_inputs(select(JobRow).where(col(JobRow.id).in_(tuple(job_ids))))
     return {job.id: job for job in session.exec(query).all()}
 
 
@@ -171,7 +131,7 @@ def listing(
         query = query.where(col(JobRow.id).in_(select(_descendants(under).c.id)))
     if before is not None:
         query = query.where(col(JobRow.seq) < before)
-    return session.exec(_light(query).options(defer(cast("Any", JobRow.result)))).all()
+    return session.exec(without_inputs(query).options(defer(cast("Any", JobRow.result)))).all()
 
 
 def children(session: Session, job_id: str, *, live_only: bool = False) -> Sequence[JobRow]:
@@ -179,7 +139,7 @@ def children(session: Session, job_id: str, *, live_only: bool = False) -> Seque
     query = select(JobRow).where(col(JobRow.parent_id) == job_id).order_by(col(JobRow.seq))
     if live_only:
         query = query.where(col(JobRow.status).in_(OPEN), col(JobRow.detached).is_(False))
-    return session.exec(_light(query)).all()
+    return session.exec(without_inputs(query)).all()
 
 
 def ancestors(session: Session, job_id: str) -> tuple[str, ...]:
@@ -225,7 +185,7 @@ def dependants(session: Session, job_id: str, status: JobStatus) -> Sequence[Job
         .where(col(DependencyRow.depends_on) == job_id, col(JobRow.status) == status)
         .order_by(col(JobRow.seq))
     )
-    return session.exec(_light(query)).all()
+    return session.exec(without_inputs(query)).all()
 
 
 def is_free_to_start(session: Session, job_id: str) -> bool:
@@ -278,7 +238,7 @@ def set_values(session: Session, job_id: str, **values: Any) -> None:
     session.exec(update(JobRow).where(col(JobRow.id) == job_id).values(values))
 
 
-def _light(query: SelectOfScalar[JobRow]) -> SelectOfScalar[JobRow]:
+def without_inputs(query: SelectOfScalar[JobRow]) -> SelectOfScalar[JobRow]:
     """The same query without the inputs, which may be long and are seldom needed."""
     # What a statement changed earlier in the same transaction must not be read from memory.
     return query.options(*_INPUTS).execution_options(populate_existing=True)
@@ -289,37 +249,6 @@ def _descendants(job_id: str) -> Any:
     first: Select[Any] = select(JobRow.id).where(col(JobRow.parent_id) == job_id)
     base = first.cte(recursive=True)
     return base.union_all(select(JobRow.id).where(col(JobRow.parent_id) == base.c.id))
-
-
-def shift_parked(session: Session, by: timedelta) -> None:
-    """Move the moments until which jobs are parked: the clock that they are compared to was set."""
-    query = select(JobRow.id, JobRow.not_before).where(
-        col(JobRow.status) == JobStatus.QUEUED, col(JobRow.not_before).is_not(None)
-    )
-    for job_id, moment in session.exec(query).all():
-        if moment is not None:
-            set_values(session, job_id, not_before=moment + by)
-
-
-def next_due(session: Session, now: datetime) -> datetime | None:
-    """When the earliest parked job may start, if any is parked."""
-    query = select(func.min(col(JobRow.not_before))).where(
-        col(JobRow.status) == JobStatus.QUEUED, col(JobRow.not_before) > now
-    )
-    return session.exec(query).one()
-
-
-def count_ahead(session: Session, job: JobRow, now: datetime) -> int:
-    """How many due jobs a free slot would go to before *job*."""
-    is_due = or_(col(JobRow.not_before).is_(None), col(JobRow.not_before) <= now)
-    more_urgent = col(JobRow.priority) > job.priority
-    older = (col(JobRow.priority) == job.priority) & (col(JobRow.seq) < job.seq)
-    query = (
-        select(func.count())
-        .select_from(JobRow)
-        .where(col(JobRow.status) == JobStatus.QUEUED, is_due, or_(more_urgent, older))
-    )
-    return session.exec(query).one()
 
 
 def edges(session: Session) -> dict[str, set[str]]:

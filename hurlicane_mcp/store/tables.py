@@ -9,24 +9,18 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, cast
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Index,
-    Integer,
-    Table,
-    Text,
-    TextClause,
-    insert,
-    text,
-)
+from sqlalchemy import BigInteger, Column, Index, Table, TextClause, insert, text
 from sqlmodel import Field, Session, SQLModel
 
-from hurlicane_mcp.store.columns import Usd, UtcDateTime
-
-# SQLite counts rows by itself only in a column of exactly this type.
-_SEQ: Any = BigInteger().with_variant(Integer(), "sqlite")
+from hurlicane_mcp.store.columns import (
+    json_column,
+    money_column,
+    optional_json_column,
+    seq_column,
+    text_column,
+    time_column,
+    usd_column,
+)
 
 # Conditions of the partial indexes. Queries use them as they stand: SQLite takes a partial index
 # only for a condition that it can read, which a bound parameter is not.
@@ -41,29 +35,6 @@ def _partial(name: str, column: str, condition: TextClause) -> Index:
     return Index(name, column, sqlite_where=condition, postgresql_where=condition)
 
 
-def _seq() -> Any:
-    return Field(default=None, sa_column=Column(_SEQ, primary_key=True, autoincrement=True))
-
-
-def _time(*, nullable: bool = True) -> Any:
-    """A moment. Each call makes a column of its own, as SQLAlchemy needs."""
-    return Field(default=None, sa_column=Column(UtcDateTime(), nullable=nullable))
-
-
-def _money() -> Any:
-    return Field(default=Decimal(0), sa_column=Column(Usd(), nullable=False, default=Decimal(0)))
-
-
-def _text(*, default: str | None = "") -> Any:
-    column: Any = Column(Text(), nullable=default is None, default=default)
-    return Field(default=default, sa_column=column)
-
-
-def _json(factory: Any) -> Any:
-    column: Any = Column(JSON, nullable=False, default=factory)
-    return Field(default_factory=factory, sa_column=column)
-
-
 class JobRow(SQLModel, table=True):
     """A piece of work that somebody asked for."""
 
@@ -73,7 +44,7 @@ class JobRow(SQLModel, table=True):
         _partial("ix_job_tree", "root_id", LIVE_JOB),
     )
 
-    seq: int = _seq()
+    seq: int = seq_column()
     id: str = Field(unique=True)
     status: str
     attempt: int = 0  #: number of the current, or last, attempt
@@ -93,18 +64,28 @@ class JobRow(SQLModel, table=True):
     retries: int = 0  #: how many of them are used
     analysis_id: str | None = None  #: the job whose result says why the last attempt failed
     fingerprint: str | None = Field(default=None, index=True)  #: of an unanswered creation
-    created_at: datetime = _time(nullable=False)
-    not_before: datetime | None = _time()
-    started_at: datetime | None = _time()
-    finished_at: datetime | None = _time()
+    created_at: datetime = time_column(nullable=False)
+    not_before: datetime | None = time_column()
+    started_at: datetime | None = time_column()
+    finished_at: datetime | None = time_column()
     failure_kind: str | None = None
-    cost_usd: Decimal = _money()
+    cost_usd: Decimal = money_column()
     branch: str | None = None
+    # The models that it may run on, the first one first, each as `provider:model`; nothing after
+    # the colon is the CLI's own default.
+    chain: list[str] = json_column(list)
+    is_unclassified: bool = False  #: its model is still to be chosen, by how hard the job looks
+    limited_by: str | None = None  #: what it is parked for: a limit of models, or a cap
+    stop_mode: str = "completion"
+    stop_value: Decimal | None = usd_column()  #: turns, US dollars or minutes
+    payer_id: str | None = Field(default=None, index=True)  #: whose budget it draws from
+    warned_at: datetime | None = time_column()  #: when 80 % of `stop_value` were reached
+    stopped_by: str | None = None  #: the mode of the limit that ended it
     title: str
-    failure_reason: str | None = _text(default=None)
-    context: dict[str, str] = _json(dict)
-    description: str = _text()
-    result: str = _text()
+    failure_reason: str | None = text_column(default=None)
+    context: dict[str, str] = json_column(dict)
+    description: str = text_column()
+    result: str = text_column()
 
 
 class DependencyRow(SQLModel, table=True):
@@ -169,17 +150,20 @@ class AttemptRow(SQLModel, table=True):
     pid: int | None = None
     start_time: str | None = None
     boot_id: str | None = None
-    claimed_at: datetime = _time(nullable=False)
-    started_at: datetime | None = _time()
-    settled_at: datetime | None = _time()
-    ended_at: datetime | None = _time()
-    last_seen_at: datetime | None = _time()  #: its last request, noted at most twice a minute
-    called_at: datetime | None = _time()  #: its last call of a tool of ours that succeeded
-    output_at: datetime | None = _time()  #: when its transcript was last seen to grow
-    heartbeat_at: datetime | None = _time()  #: the last hook of its CLI
-    tool_since: datetime | None = _time()  #: since when it has been inside tool calls
+    claimed_at: datetime = time_column(nullable=False)
+    started_at: datetime | None = time_column()
+    settled_at: datetime | None = time_column()
+    ended_at: datetime | None = time_column()
+    last_seen_at: datetime | None = time_column()  #: its last request, noted at most twice a minute
+    called_at: datetime | None = time_column()  #: its last call of a tool of ours that succeeded
+    output_at: datetime | None = time_column()  #: when its transcript was last seen to grow
+    heartbeat_at: datetime | None = time_column()  #: the last hook of its CLI
+    tool_since: datetime | None = time_column()  #: since when it has been inside tool calls
     open_tools: int = 0  #: tool calls that have begun and not ended, by its transcript
-    lost_since: datetime | None = _time()  #: its transcript says that our tools are gone
+    lost_since: datetime | None = time_column()  #: its transcript says that our tools are gone
+    refused_at: datetime | None = time_column()  #: its model refuses since then, and the CLI waits
+    tool_failures: int = 0  #: tool calls in a row that failed
+    denials: int = 0  #: tool calls that its permissions did not allow
     outcome: str | None = None
     failure_kind: str | None = None
     exit_code: int | None = None
@@ -190,17 +174,22 @@ class AttemptRow(SQLModel, table=True):
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
-    cost_usd: Decimal = _money()
+    cost_usd: Decimal = money_column()
     offset: int = Field(default=0, sa_column=Column(BigInteger(), nullable=False, default=0))
-    session_base: dict[str, Any] = _json(
+    session_base: dict[str, Any] = json_column(
         dict
     )  #: the session's cumulative figures before this attempt
-    session_seen: dict[str, Any] = _json(dict)  #: the same, as reported last
-    progress: str = _text()  #: what the agent reported with report_status
-    lost_why: str = _text()  #: its last words about us, if they say that it cannot reach us
-    provider_error: str | None = _text(default=None)
-    failure_reason: str | None = _text(default=None)
-    last_message: str = _text()
+    session_seen: dict[str, Any] = json_column(dict)  #: the same, as reported last
+    # What its requests used, as far as the CLI has told yet: the last ones, and those before them.
+    live: dict[str, Any] = json_column(dict)
+    is_estimated: bool = False  #: tokens and cost are made of `live`, not of the CLI's own figure
+    stopped: str | None = None  #: the limit that its CLI says to have stopped at: turns or budget
+    refusal: dict[str, Any] | None = optional_json_column()  #: the refusal of `refused_at`
+    progress: str = text_column()  #: what the agent reported with report_status
+    lost_why: str = text_column()  #: its last words about us, if they say that it cannot reach us
+    provider_error: str | None = text_column(default=None)
+    failure_reason: str | None = text_column(default=None)
+    last_message: str = text_column()
 
 
 class WaitRow(SQLModel, table=True):
@@ -212,12 +201,12 @@ class WaitRow(SQLModel, table=True):
         Index("ix_wait_attempt", "attempt_id", "seq"),
     )
 
-    seq: int = _seq()
+    seq: int = seq_column()
     attempt_id: str = Field(foreign_key="attempt.id")
     kind: str
-    targets: list[str] = _json(list)
-    opened_at: datetime = _time(nullable=False)
-    closed_at: datetime | None = _time()
+    targets: list[str] = json_column(list)
+    opened_at: datetime = time_column(nullable=False)
+    closed_at: datetime | None = time_column()
     ended_by: str | None = None  #: answered | gone | settled | restart
 
 
@@ -226,14 +215,14 @@ class MessageRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "message"
 
-    seq: int = _seq()
+    seq: int = seq_column()
     job_id: str = Field(foreign_key="job.id", index=True)
     sender: str  #: the sending job's id, or `operator`
-    sent_at: datetime = _time(nullable=False)
+    sent_at: datetime = time_column(nullable=False)
     attempt: int | None = None  #: the attempt that it was last delivered to
-    delivered_at: datetime | None = _time()
-    acknowledged_at: datetime | None = _time()  #: the agent has called again since
-    text: str = _text()
+    delivered_at: datetime | None = time_column()
+    acknowledged_at: datetime | None = time_column()  #: the agent has called again since
+    text: str = text_column()
 
 
 class QuestionRow(SQLModel, table=True):
@@ -242,17 +231,17 @@ class QuestionRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "question"
     __table_args__ = (_partial("ix_question_open", "deadline", OPEN_QUESTION),)
 
-    seq: int = _seq()
+    seq: int = seq_column()
     id: str = Field(unique=True)
     job_id: str = Field(foreign_key="job.id", index=True)
-    choices: list[str] = _json(list)
-    asked_at: datetime = _time(nullable=False)
-    deadline: datetime = _time(nullable=False)
-    closed_at: datetime | None = _time()
+    choices: list[str] = json_column(list)
+    asked_at: datetime = time_column(nullable=False)
+    deadline: datetime = time_column(nullable=False)
+    closed_at: datetime | None = time_column()
     closed_by: str | None = None  #: answered | deadline | settled
-    told_at: datetime | None = _time()  #: when the agent was told how it ended
-    answer: str | None = _text(default=None)
-    text: str = _text()
+    told_at: datetime | None = time_column()  #: when the agent was told how it ended
+    answer: str | None = text_column(default=None)
+    text: str = text_column()
 
 
 class NoteRow(SQLModel, table=True):
@@ -264,8 +253,8 @@ class NoteRow(SQLModel, table=True):
     key: str = Field(primary_key=True)
     version: int = 1
     author: str
-    updated_at: datetime = _time(nullable=False)
-    value: str = _text()
+    updated_at: datetime = time_column(nullable=False)
+    value: str = text_column()
 
 
 class EventRow(SQLModel, table=True):
@@ -274,12 +263,12 @@ class EventRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "event"
     __table_args__ = (Index("ix_event_job", "job_id", "seq"),)
 
-    seq: int = _seq()
-    at: datetime = _time(nullable=False)
+    seq: int = seq_column()
+    at: datetime = time_column(nullable=False)
     kind: str
     job_id: str | None = None
     attempt: int | None = None
-    data: dict[str, Any] = _json(dict)
+    data: dict[str, Any] = json_column(dict)
 
 
 class MetaRow(SQLModel, table=True):

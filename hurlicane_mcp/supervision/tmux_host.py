@@ -130,16 +130,25 @@ class TmuxHost(ShimHost):
             except (OSError, LaunchFailed):
                 return False
 
+    async def shows(self, run_dir: Path) -> str | None:
+        """What the terminal of the agent in *run_dir* shows now; None if it has none."""
+        if not (run_dir / run_directory.TMUX).exists():
+            return None
+        try:
+            return await self._screen(run_dir)
+        except (OSError, LaunchFailed):
+            return None
+
     async def _type(self, run_dir: Path, text: str) -> bool:
         before = await self._screen(run_dir)
         await self._paste(run_dir, text, "-p")
-        if not await self._shows(run_dir, text, before):
+        if not await self._has_taken(run_dir, text, before):
             return False
         await anyio.sleep(ECHO_LOOK.total_seconds())  # the CLI may still be taking the paste in
         await self._paste(run_dir, "\r", "-r")
         return True
 
-    async def _shows(self, run_dir: Path, text: str, before: str) -> bool:
+    async def _has_taken(self, run_dir: Path, text: str, before: str) -> bool:
         with anyio.move_on_after(ECHO_LIMIT.total_seconds()):
             while not _took(text, before, await self._screen(run_dir)):  # noqa: ASYNC110
                 await anyio.sleep(ECHO_LOOK.total_seconds())  # nobody tells of a screen's changes

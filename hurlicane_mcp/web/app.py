@@ -18,6 +18,7 @@ from hurlicane_mcp.web.guard import Guard
 from hurlicane_mcp.web.hooks import HookRoutes
 from hurlicane_mcp.web.jobs import JobRoutes
 from hurlicane_mcp.web.messages import MessageRoutes
+from hurlicane_mcp.web.models import ModelRoutes
 from hurlicane_mcp.web.notes import NoteRoutes
 from hurlicane_mcp.web.openapi import DocumentRoutes
 from hurlicane_mcp.web.operations import Operations, routes_of
@@ -26,6 +27,8 @@ from hurlicane_mcp.web.questions import QuestionRoutes
 from hurlicane_mcp.web.services import ServerFacts, Services
 from hurlicane_mcp.web.status import StatusRoutes
 from hurlicane_mcp.web.transcripts import TranscriptRoutes
+from hurlicane_mcp.web.usage import UsageRoutes
+from hurlicane_mcp.web.warnings import WarningRoutes
 
 __all__ = ["ServerFacts", "Services", "build_web", "operations_of"]
 
@@ -57,8 +60,11 @@ def operations_of(services: Services) -> Operations:
         *JobRoutes(services.intake, services.jobs, services.waiting, services.why).operations,
         *TranscriptRoutes(services.transcripts).operations,
         *NoteRoutes(services.notes).operations,
+        *ModelRoutes(services.models).operations,
+        *UsageRoutes(services.usage).operations,
         *MessageRoutes(services.messages).operations,
         *QuestionRoutes(services.questions).operations,
+        *WarningRoutes(services.health).operations,
         *HookRoutes(services.hooks).operations,
         *feed.operations,
         *StatusRoutes(services).operations,

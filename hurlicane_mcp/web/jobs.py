@@ -1,12 +1,14 @@
 """The routes about jobs and the agents that work on them."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from hurlicane_mcp.domain.jobs import Completion, JobSpec, RetryPolicy
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.engine.intake import Intake
 from hurlicane_mcp.engine.jobs import Jobs
 from hurlicane_mcp.engine.views import AttemptView, JobLine, JobView
@@ -33,6 +35,17 @@ class NewJob(Input):
     retry_policy: RetryPolicy = RetryPolicy.NONE
     max_retries: int = Field(2, description="Attempts after a failure, if there is a policy")
     interactive: bool = Field(False, description="On a terminal that people can attach to")
+    fallback: tuple[str, ...] | None = Field(
+        None,
+        description="Models to go on with when one is limited, each `model` or `provider:model`; "
+        "empty: none. Default: those after the model in the chains of the settings.",
+    )
+    stop_mode: StopMode = Field(
+        StopMode.COMPLETION, description="What bounds the job; stopped by it, the job is done"
+    )
+    stop_value: Decimal | None = Field(
+        None, description="Turns, US dollars (those of all jobs below included) or minutes"
+    )
     idempotency_key: str | None = None
     project: str | None = None
 

@@ -7,14 +7,17 @@ from pydantic import BaseModel
 
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.engine.access import Access
+from hurlicane_mcp.engine.health import Health
 from hurlicane_mcp.engine.hooks import Hooks
 from hurlicane_mcp.engine.intake import Intake
 from hurlicane_mcp.engine.jobs import Jobs
 from hurlicane_mcp.engine.messages import Messages
+from hurlicane_mcp.engine.models import Models
 from hurlicane_mcp.engine.notes import Notes
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.questions import Questions
 from hurlicane_mcp.engine.transcripts import Transcripts
+from hurlicane_mcp.engine.usage import Usage
 from hurlicane_mcp.engine.waiting import Waiting
 from hurlicane_mcp.engine.why import Why
 from hurlicane_mcp.store.database import Database
@@ -41,10 +44,13 @@ class Services:
     why: Why
     waiting: Waiting
     notes: Notes
+    models: Models
     messages: Messages
     questions: Questions
     hooks: Hooks
+    health: Health
     transcripts: Transcripts
+    usage: Usage
     access: Access
     db: Database
     clock: Clock

@@ -54,14 +54,15 @@ class Memory:
                 known = json.load(file)
         except FileNotFoundError:
             task = json.loads(prompt.partition(TASK)[2].splitlines()[0])
-            known: dict[str, Any] = {"task": task, "next": 0, "ids": {}}
+            known: dict[str, Any] = {"task": task, "next": 0, "ids": {}, "limits": {}}
         self.task: dict[str, Any] = known["task"]
         self.next: int = known["next"]
         self.ids: dict[str, str] = known["ids"]
+        self.limits: dict[str, float] = known["limits"]  #: models and until when they refuse
 
     def save(self) -> None:
         """Keep it for the next attempt."""
-        known = {"task": self.task, "next": self.next, "ids": self.ids}
+        known = {"task": self.task, "next": self.next, "ids": self.ids, "limits": self.limits}
         with open(f"{self._path}.new", "w", encoding="utf-8") as file:  # noqa: PTH123
             json.dump(known, file)
         os.replace(f"{self._path}.new", self._path)  # noqa: PTH105
@@ -105,6 +106,31 @@ class Agent:
             with suppress(OperationalError), closing(connect(database, uri=True)) as connection:
                 if connection.execute("SELECT 1 FROM wait").fetchone():
                     return
+
+    def answer(self, limited: list[str], for_s: float) -> None:
+        """Have the model answer, which the *limited* ones do only *for_s* after the first refusal.
+
+        A refused agent ends as Claude Code does, and tries this step again when it is resumed.
+        """
+        model, memory = sys.argv[sys.argv.index("--model") + 1], self._memory
+        until = memory.limits.setdefault(model, time.time() + for_s)
+        if model not in limited or time.time() >= until:
+            text = [{"type": "text", "text": "On with it."}]
+            message = {"id": f"msg_{memory.next}", "model": model, "content": text}
+            _print(type="assistant", message=message)
+            return
+        memory.next -= 1
+        memory.save()
+        limit = {
+            "status": "rejected",
+            "resetsAt": int(until) + 1,
+            "rateLimitType": "seven_day_opus",
+        }
+        _print(type="rate_limit_event", rate_limit_info=limit)
+        said = "You've hit your limit"
+        _print(type="result", subtype="success", is_error=True, api_error_status=429, result=said)
+        self._stamps.put("refused_by_model", model=model)
+        os._exit(1)
 
     def report(self) -> None:
         """Say how far it is."""
@@ -173,6 +199,11 @@ class Agent:
         return self._wire.exchange(request)
 
 
+def _print(**event: Any) -> None:
+    """A line of the stream that Claude Code prints."""
+    os.write(1, json.dumps(event).encode() + b"\n")
+
+
 def structured(body: bytes) -> dict[str, Any]:
     """The structured content in an answer, be it JSON or an event stream."""
     last = body[body.rindex(b'{"jsonrpc"') :].decode()  # comments may come before it
@@ -194,8 +225,8 @@ def main() -> None:
         stamps.put("overlap")
     memory = Memory(f"{folder}/{job_id}.memory", sys.stdin.read())
     memory.save()
-    init = {"type": "system", "subtype": "init", "session_id": job_id, "model": "claude-chaos"}
-    os.write(1, json.dumps(init).encode() + b"\n")
+    model = sys.argv[sys.argv.index("--model") + 1] if "--model" in sys.argv else "claude-chaos"
+    _print(type="system", subtype="init", session_id=job_id, model=model)
     Agent(stamps, memory, int(number), url, token).follow()
     stamps.put("end")
     os._exit(0)  # without the interpreter's own farewell

@@ -37,6 +37,8 @@ class Operator:
             "depends_on": [created[name] for name in task.depends_on],
             "idempotency_key": task.name,
         }
+        if task.models:
+            body |= {"model": task.models[0], "fallback": task.models[1:]}
         job_id: str = (await self.call("POST", "/api/jobs", json=body))["job_id"]
         created[task.name] = job_id
         self._record.waiting.add(job_id)

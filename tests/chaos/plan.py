@@ -19,6 +19,7 @@ class Task:
     depends_on: tuple[str, ...] = ()  #: names of siblings, or of earlier jobs of the operator
     keyed: bool = True  #: whether it is created with an idempotency key
     steps: tuple[tuple[Any, ...], ...] = ()
+    models: tuple[str, ...] = ()  #: the chain of a job of the operator; empty for the default
     children: tuple["Task", ...] = field(default=())
 
     def family(self) -> Iterator["Task"]:
@@ -56,7 +57,7 @@ def _task(random: Random, name: str, depends_on: tuple[str, ...], depth: int) ->
         child = _task(random, f"{name}.{number}", _some(random, siblings, 0.25), depth + 1)
         children.append(child)
     steps = tuple(_steps(random, children))
-    return Task(name, depends_on, random.random() < 0.5, steps, tuple(children))
+    return Task(name, depends_on, random.random() < 0.5, steps, children=tuple(children))
 
 
 def _steps(random: Random, children: Sequence[Task]) -> Iterator[tuple[Any, ...]]:

@@ -60,6 +60,27 @@ BOUNDARIES = (
     "job.done lead resumed",
     "attempt.ended lead resumed",
 )
+#: One whose model is limited, so that it goes on with the next one; and one that has no other: it
+#: is parked until the announced reset, probes, and is answered.
+MOVED = Task(
+    "moved",
+    models=("claude-opus-chaos", "claude-sonnet-chaos"),
+    steps=(("report",), ("answer", ("claude-opus-chaos",), 60.0), ("finish", "done")),
+)
+PARKED = Task(
+    "parked",
+    models=("claude-haiku-chaos",),
+    steps=(("report",), ("answer", ("claude-haiku-chaos",), 6.0), ("finish", "done")),
+)
+LIMIT_BOUNDARIES = (
+    "attempt.refused {}",
+    "model.limited {}",
+    "attempt.settled {} limited",
+    "job.queued {}",
+    "job.running {} resumed",
+    "job.done {} resumed",
+)
+PARK_BOUNDARIES = ("job.parked parked", "model.probed parked resumed", "model.available")
 STRIDE = 5  #: so many points are passed between two at which one server is killed
 
 
@@ -71,8 +92,10 @@ class Told:
     killed: frozenset[str]
 
 
-async def story(folder: Path, when: str, points: frozenset[str] = frozenset()) -> Told:
-    """Let a server live through the story and judge it; it is killed at *points* (none: at all)."""
+async def story(
+    folder: Path, when: str, points: frozenset[str] = frozenset(), first: Task = LEAD
+) -> Told:
+    """Let a server live through *first* and judge it; it is killed at *points* (none: at all)."""
     await anyio.Path(folder).mkdir()
     environment = {
         "SERVER": "tests.chaos.crash_points",
@@ -83,14 +106,14 @@ async def story(folder: Path, when: str, points: frozenset[str] = frozenset()) -
     }
     site = Site(folder, program_in(folder), free_port(), environment)
     await anyio.Path(site.stamps).mkdir()
-    record = Record(tasks={task.name: task for task in LEAD.family()})
+    record = Record(tasks={task.name: task for task in first.family()})
     await site.start()
     operator = Operator(site, record)
     try:
         with anyio.move_on_after(50):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(FeedReader(site, record, Random(1), lambda _event: None).run)
-                await operator.outcome(await operator.create(LEAD))
+                await operator.outcome(await operator.create(first))
                 while await operator.has_work():  # noqa: ASYNC110  (asked of another process)
                     await anyio.sleep(0.1)
                 last = await operator.last_event()
@@ -104,7 +127,7 @@ async def story(folder: Path, when: str, points: frozenset[str] = frozenset()) -
     record.stamps = stamps_in(site.stamps)
     assert list(violations(record)) == []
     ends = [event.kind for event in record.of_kind("job.done", "job.failed", "job.cancelled")]
-    assert ends == ["job.done"] * 3
+    assert ends == ["job.done"] * len(record.tasks)
     assert site.unasked == []
     return Told(passed(folder, SEEN), passed(folder, KILLED))
 
@@ -128,6 +151,26 @@ async def test_a_server_that_is_killed_at_every_boundary_loses_nothing(tmp_path:
         tasks.start_soon(one, "after")
     for points in killed.values():
         assert set(BOUNDARIES) - points == set()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("task", "more"), [(MOVED, ()), (PARKED, PARK_BOUNDARIES)], ids=["moved", "parked"]
+)
+async def test_a_server_that_is_killed_while_a_model_is_limited_loses_nothing(
+    tmp_path: Path, task: Task, more: tuple[str, ...]
+) -> None:
+    killed: dict[str, frozenset[str]] = {}
+
+    async def one(when: str) -> None:
+        killed[when] = (await story(tmp_path / when, when, first=task)).killed
+
+    async with anyio.create_task_group() as tasks:
+        for when in ("before", "after"):
+            tasks.start_soon(one, when)
+    boundaries = {point.format(task.name) for point in LIMIT_BOUNDARIES} | set(more)
+    for points in killed.values():
+        assert boundaries - points == set()
 
 
 @pytest.mark.chaos

@@ -16,6 +16,7 @@ from hurlicane_mcp.domain.attempts import (
 )
 from hurlicane_mcp.domain.failures import FailureKind
 from hurlicane_mcp.domain.jobs import Completion
+from hurlicane_mcp.domain.stops import StopMode
 
 QUIET_END = EndFacts(
     completion=Completion.FINISH_JOB,
@@ -51,7 +52,7 @@ def test_exit_zero_is_done_where_that_was_asked_for() -> None:
     ("limit", "outcome", "failure"),
     [
         ("output", OutcomeKind.FAILED, FailureKind.OUTPUT_LIMIT),
-        ("time", OutcomeKind.FAILED, FailureKind.TIME_LIMIT),
+        ("time", OutcomeKind.DONE, None),
         ("unattended", OutcomeKind.INTERRUPTED, None),
     ],
 )
@@ -100,6 +101,18 @@ def test_the_error_of_the_cli_says_more_than_its_exit_code() -> None:
         FailureKind.PROVIDER,
         "API Error: 429",
     )
+
+
+def test_what_its_cli_was_refused_for_is_the_kind_of_the_failure() -> None:
+    facts = replace(QUIET_END, exit_code=1, provider_error="Prompt is too long")
+    outcome = judge(replace(facts, provider_kind=FailureKind.CONTEXT_OVERFLOW))
+    assert outcome.failure is not None
+    assert outcome.failure.kind is FailureKind.CONTEXT_OVERFLOW
+
+
+def test_a_cli_that_stopped_at_its_own_limit_has_done_what_it_may() -> None:
+    outcome = judge(replace(QUIET_END, exit_code=1, stopped=StopMode.TURNS))
+    assert outcome == Outcome(OutcomeKind.DONE, "All is well.", stopped_by=StopMode.TURNS)
 
 
 def test_a_program_that_cannot_be_executed_fails_the_launch() -> None:

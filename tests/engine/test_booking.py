@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlmodel import Session, SQLModel
 
-from hurlicane_mcp.engine.booking import book
 from hurlicane_mcp.providers.base import (
     ErrorCleared,
     ErrorSeen,
     MessageSeen,
     ModelSeen,
     Reading,
+    RequestUsage,
     RunUsage,
     SessionSeen,
     SessionUsage,
@@ -26,10 +26,12 @@ from hurlicane_mcp.providers.base import (
 from hurlicane_mcp.store import attempts, events, jobs
 from hurlicane_mcp.store.database import Database, open_engine
 from hurlicane_mcp.store.tables import AttemptRow
-from tests.factories import running
+from tests.factories import booking, running
 from tests.fakes import BEGINNING
 
 pytestmark = pytest.mark.anyio
+
+BOOK = booking().book
 
 
 async def booked(db: Database, *batches: Sequence[Reading]) -> AttemptRow:
@@ -38,7 +40,7 @@ async def booked(db: Database, *batches: Sequence[Reading]) -> AttemptRow:
     def change(session: Session) -> AttemptRow:
         _, attempt = running(session)
         for offset, readings in enumerate(batches, 1):
-            book(session, attempt.id, readings, offset, BEGINNING)
+            BOOK(session, attempt.id, readings, offset, BEGINNING)
         return attempts.get(session, attempt.id)
 
     return await db.write(change)
@@ -67,7 +69,7 @@ async def test_of_a_resumed_sessions_figures_only_what_came_on_top_counts(db: Da
         attempts.write(session, attempt.id, session_base=base)
         for cost in ("0.60", "0.75"):
             usage = SessionUsage(Tokens(input=150, output=15), Decimal(cost))
-            book(session, attempt.id, (usage,), 1, BEGINNING)
+            BOOK(session, attempt.id, (usage,), 1, BEGINNING)
         return attempts.get(session, attempt.id)
 
     attempt = await db.write(change)
@@ -83,7 +85,7 @@ async def test_a_total_that_went_down_is_booked_whole(db: Database) -> None:
     def change(session: Session) -> AttemptRow:
         _, attempt = running(session)
         attempts.write(session, attempt.id, session_base={"cost_usd": "0.50"})
-        book(session, attempt.id, (SessionUsage(None, Decimal("0.20")),), 1, BEGINNING)
+        BOOK(session, attempt.id, (SessionUsage(None, Decimal("0.20")),), 1, BEGINNING)
         return attempts.get(session, attempt.id)
 
     assert (await db.write(change)).cost_usd == Decimal("0.20")
@@ -134,7 +136,7 @@ def test_in_whatever_batches_the_lines_come_the_sums_are_the_same(
     def figures(*batches: Sequence[Reading]) -> dict[str, object]:
         _, attempt = running(session)
         for batch in batches:
-            book(session, attempt.id, batch, len(batch), BEGINNING)
+            BOOK(session, attempt.id, batch, len(batch), BEGINNING)
         row = attempts.get(session, attempt.id)
         wanted = {"turns", "last_message", "input_tokens", "output_tokens", "cost_usd"}
         found = row.model_dump(include=wanted)
@@ -144,3 +146,26 @@ def test_in_whatever_batches_the_lines_come_the_sums_are_the_same(
     bounds = sorted({0, len(readings), *(min(cut, len(readings)) for cut in cuts)})
     pieces = [readings[a:b] for a, b in pairwise(bounds)]
     assert figures(*pieces) == figures(readings)
+
+
+async def test_requests_of_subagents_that_run_side_by_side_are_each_counted_once(
+    db: Database,
+) -> None:
+    attempt = await booked(
+        db,
+        (RequestUsage("a", "m", Tokens(100, 1)), RequestUsage("b", "m", Tokens(200, 1))),
+        (RequestUsage("a", "", Tokens(output=10)), RequestUsage("b", "", Tokens(output=20))),
+        tuple(RequestUsage(f"c{number}", "m", Tokens(1)) for number in range(20)),
+    )
+    assert (attempt.input_tokens, attempt.output_tokens) == (320, 30)
+    assert (attempt.cost_usd, attempt.is_estimated) == (Decimal("0.00035"), True)
+
+
+async def test_an_estimate_goes_on_from_the_clis_own_figure(db: Database) -> None:
+    attempt = await booked(
+        db,
+        (RequestUsage("a", "m", Tokens(100)),),
+        (SessionUsage(Tokens(90), Decimal("0.5")),),
+        (RequestUsage("b", "m", Tokens(10)),),
+    )
+    assert (attempt.input_tokens, attempt.cost_usd) == (100, Decimal("0.50001"))

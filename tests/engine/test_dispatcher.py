@@ -8,10 +8,12 @@ import pytest
 
 from hurlicane_mcp.engine.dispatcher import Dispatcher, Launch
 from hurlicane_mcp.store.database import Database
-from tests.factories import add_job
+from tests.factories import add_job, booking
 from tests.fakes import BEGINNING, FakeClock
 
 pytestmark = pytest.mark.anyio
+
+BOOKING = booking()
 
 
 class SteppingClock(FakeClock):
@@ -33,7 +35,7 @@ async def test_a_job_that_falls_due_between_claiming_and_looking_ahead_is_not_fo
     # The first look at the clock comes before this moment, the second after it.
     moment = BEGINNING + timedelta(seconds=1.5)
     job = await db.write(lambda session: add_job(session, not_before=moment))
-    dispatcher = Dispatcher(db, SteppingClock(), 4, tmp_path, launch)
+    dispatcher = Dispatcher(db, SteppingClock(), 4, tmp_path, BOOKING.ledger, BOOKING.stops, launch)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(dispatcher.run)
         with anyio.move_on_after(5):
@@ -53,7 +55,7 @@ async def test_a_parked_job_starts_when_its_time_has_come(
 
     moment = BEGINNING + timedelta(seconds=0.3)
     job = await db.write(lambda session: add_job(session, not_before=moment))
-    dispatcher = Dispatcher(db, clock, 4, tmp_path, launch)
+    dispatcher = Dispatcher(db, clock, 4, tmp_path, BOOKING.ledger, BOOKING.stops, launch)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(dispatcher.run)
         await anyio.sleep(0.1)

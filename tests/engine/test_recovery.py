@@ -22,7 +22,7 @@ from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from hurlicane_mcp.supervision.host import Exit, ProcessIdentity
 from hurlicane_mcp.supervision.transcript import Watcher
-from tests.factories import claim, running
+from tests.factories import booking, claim, running
 from tests.fakes import BEGINNING, FakeClock, FakeHandle, FakeHost
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +44,7 @@ async def runs(db: Database, clock: FakeClock, host: FakeHost) -> AsyncGenerator
             Prompts.load(None),
             watcher,
             Presences(clock, Attendance(db, clock), agents.Limits()),
+            booking(),
             "http://127.0.0.1:1/mcp",
             RunLimits(wait=timedelta(minutes=30)),
         )

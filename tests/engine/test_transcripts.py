@@ -15,6 +15,7 @@ from hurlicane_mcp.engine import settlement
 from hurlicane_mcp.engine.transcripts import PAGE_BYTES, TEXT_CUT, TranscriptPage, Transcripts
 from hurlicane_mcp.errors import NotFound
 from hurlicane_mcp.ids import new_token
+from hurlicane_mcp.providers.claude import ClaudeProvider
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.providers.scripted import ScriptedProvider
 from hurlicane_mcp.store import attempts
@@ -23,6 +24,7 @@ from hurlicane_mcp.supervision.host import Exit
 from hurlicane_mcp.supervision.transcript import Watcher
 from tests.factories import add_job, running
 from tests.fakes import BEGINNING
+from tests.providers.recordings import DATA
 from tests.stories.server import until
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +61,8 @@ class Agent:
 @pytest.fixture
 async def transcripts(db: Database) -> AsyncGenerator[Transcripts]:
     async with Watcher() as watcher:
-        yield Transcripts(db, Providers({"scripted": ScriptedProvider()}), watcher)
+        providers = {"scripted": ScriptedProvider(), "claude": ClaudeProvider()}
+        yield Transcripts(db, Providers(providers), watcher)
 
 
 @pytest.fixture
@@ -83,6 +86,25 @@ async def pages(transcripts: Transcripts, agent: Agent, offset: int = 0) -> list
 
 async def raw(transcripts: Transcripts, agent: Agent) -> bytes:
     return b"".join([piece async for piece in await transcripts.raw(agent.job_id, None)])
+
+
+@pytest.mark.parametrize(
+    ("recording", "entries"),
+    [
+        ("partial_messages", ["session", "model", "message", "model", "message"]),
+        ("max_turns1", ["session", "model", "tool", "tool", "model", "warning"]),
+    ],
+)
+async def test_the_pieces_of_claude_codes_answers_are_no_entries(
+    transcripts: Transcripts, agent: Agent, recording: str, entries: list[str]
+) -> None:
+    await agent.db.write(
+        lambda session: attempts.write(session, f"{agent.job_id}.1", provider="claude")
+    )
+    agent.prints((DATA / "claude" / f"{recording}.ndjson").read_bytes())
+
+    page = await transcripts.page(agent.job_id, 1, 0)
+    assert [one.kind for one in page.entries] == entries
 
 
 async def test_lines_become_entries_and_mere_figures_do_not(

@@ -11,17 +11,18 @@ from hurlicane_mcp.domain.agents import Limits
 from hurlicane_mcp.domain.attempts import AttemptState
 from hurlicane_mcp.domain.jobs import JobStatus
 from hurlicane_mcp.engine.attendance import Attendance
-from hurlicane_mcp.engine.booking import book
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.watchdog import LOOK, SECOND_LOOK, Watchdog
 from hurlicane_mcp.providers.base import ConnectionLost, MessageSeen, ToolSeen
 from hurlicane_mcp.store import attempts, jobs, waits, wakes
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, EventRow, JobRow
-from tests.factories import add_job, running
+from tests.factories import add_job, booking, claim_due, running
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
+
+BOOK = booking().book
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 GONE = ConnectionLost('MCP server "hurlicane" is not connected')
@@ -54,7 +55,7 @@ async def started(db: Database, clock: FakeClock, count: int = 1) -> list[str]:
 
 async def printed(db: Database, clock: FakeClock, attempt: str, *readings: object) -> None:
     now = clock.now()
-    await db.write(lambda session: book(session, attempt, readings, 1, now))  # pyright: ignore[reportArgumentType]
+    await db.write(lambda session: BOOK(session, attempt, readings, 1, now))  # pyright: ignore[reportArgumentType]
 
 
 async def row(db: Database, attempt: str) -> AttemptRow:
@@ -114,7 +115,7 @@ async def test_old_lines_do_not_make_an_agent_lost_that_is_calling(
 ) -> None:
     (attempt,) = await started(db, clock)
     now = clock.now()
-    await db.write(lambda session: book(session, attempt, [GONE], 1, now, is_calling=True))
+    await db.write(lambda session: BOOK(session, attempt, [GONE], 1, now, is_calling=True))
     assert (await row(db, attempt)).lost_since is None
 
 
@@ -143,7 +144,7 @@ async def test_an_agent_that_was_lost_inside_a_wait_goes_on_when_that_is_over(
         attempts.fence(session, attempt, now)
         waits.open_wait(session, attempts.get(session, attempt), "jobs", [child.id], now)
         waits.close_all(session, now, "restart")
-        book(session, attempt, [ToolSeen("wait_for_jobs", "", finished=False)], 1, now)
+        BOOK(session, attempt, [ToolSeen("wait_for_jobs", "", finished=False)], 1, now)
         return child.id
 
     child = await db.write(begin_to_wait)
@@ -167,7 +168,7 @@ async def test_silence_is_resumed_once_and_fails_the_second_time(
 
     def again(session: Session) -> str:
         attempts.end(session, attempt, clock.now(), exit_code=None, exit_signal=15)
-        (job,) = jobs.claim_due(session, clock.now(), 1)
+        (job,) = claim_due(session, clock.now(), 1)
         second = f"{job.id}.2"
         first = attempts.get(session, attempt).model_dump(include={"provider", "run_dir"})
         attempts.add(

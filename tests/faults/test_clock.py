@@ -21,7 +21,7 @@ from hurlicane_mcp.engine.watchdog import Watchdog
 from hurlicane_mcp.store import jobs
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import EventRow
-from tests.factories import add_job
+from tests.factories import add_job, booking, claim_due
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ async def due(db: Database, clock: FakeClock) -> list[str]:
     """The jobs that would be claimed now."""
 
     def query(session: Session) -> list[str]:
-        found = [job.id for job in jobs.claim_due(session, clock.now(), 10)]
+        found = [job.id for job in claim_due(session, clock.now(), 10)]
         session.rollback()
         return found
 
@@ -95,7 +95,9 @@ async def test_the_dispatcher_hears_that_the_clock_was_set(
 
     with anyio.fail_after(10):  # the ten minutes it would sleep are real ones
         async with anyio.create_task_group() as tasks:
-            await tasks.start(Dispatcher(db, clock, 1, tmp_path, launch).run)
+            ours = booking()
+            dispatcher = Dispatcher(db, clock, 1, tmp_path, ours.ledger, ours.stops, launch)
+            await tasks.start(dispatcher.run)
             await wait_all_tasks_blocked()
             clock.move(10 * MINUTE)
             clock.set_by(-HOUR)

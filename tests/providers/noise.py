@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import cast
 
@@ -57,6 +58,12 @@ def check_storable(readings: Iterable[Reading]) -> None:
                 case Decimal():
                     assert value.is_finite()
                     assert value >= 0
+                case datetime():
+                    assert value.tzinfo is not None
+                case timedelta():
+                    assert value >= timedelta()
+                case time():
+                    pass
                 case _:
                     assert value is None
         if isinstance(reading, ToolSeen):

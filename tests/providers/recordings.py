@@ -3,17 +3,22 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hurlicane_mcp.domain.refusals import Refusal
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.providers.base import (
     ConnectionLost,
+    Denied,
     ErrorCleared,
     ErrorSeen,
     MessageSeen,
     ModelSeen,
     Provider,
     Reading,
-    RunUsage,
+    Refused,
+    RequestUsage,
     SessionSeen,
     SessionUsage,
+    Stopped,
     ToolSeen,
     TurnSeen,
     WarningSeen,
@@ -35,6 +40,10 @@ class Run:
     failed_calls: tuple[str, ...] = ()  #: what they answered
     losses: tuple[str, ...] = ()  #: how it said that it could not reach us
     warnings: tuple[str, ...] = ()
+    denials: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    stopped: StopMode | None = None
+    live: tuple[RequestUsage, ...] = ()
     usage: SessionUsage | None = None
 
     @property
@@ -80,7 +89,21 @@ def _after(run: Run, reading: Reading) -> Run:
             return replace(run, losses=(*run.losses, text))
         case WarningSeen(text):
             return replace(run, warnings=(*run.warnings, text))
+        case _:
+            return _with_figures(run, reading)
+
+
+def _with_figures(run: Run, reading: Reading) -> Run:
+    match reading:
         case SessionUsage():
             return replace(run, usage=reading)
-        case RunUsage():
+        case RequestUsage():
+            return replace(run, live=(*run.live, reading))
+        case Refused(refusal):
+            return replace(run, refusals=(*run.refusals, refusal))
+        case Denied(text):
+            return replace(run, denials=(*run.denials, text))
+        case Stopped(mode):
+            return replace(run, stopped=mode)
+        case _:
             raise AssertionError("both CLIs are booked by the figures of their whole session")

@@ -77,6 +77,28 @@ def test_a_million_tokens_cost_their_price() -> None:
     assert opus.cost(Tokens(cache_read=1_000_000)) == Decimal("0.20")
 
 
+@pytest.mark.parametrize(
+    ("tokens", "usd"),
+    [
+        # Each as Claude Code 2.1.330 printed it, one request a run.
+        (Tokens(input=100_000), "0.01"),
+        (Tokens(input=100_001), "0.0500005"),
+        (Tokens(cache_read=100_000), "0.001"),
+        (Tokens(cache_read=100_001), "0.00500005"),
+        (Tokens(cache_write=100_000), "0.0125"),
+        (Tokens(cache_write=100_001), "0.062500625"),
+        (Tokens(99_998, 0, 1, 1), "0.009999935"),
+        (Tokens(99_999, 0, 1, 1), "0.050000175"),
+        (Tokens(60_000, 0, 60_000, 60_000), "0.0705"),
+        (Tokens(100_000, 1000), "0.0105"),  # what comes out does not make a prompt longer
+        (Tokens(0, 1_000_000), "0.5"),
+        (Tokens(1_000_000, 1_000_000), "3"),
+    ],
+)
+def test_a_long_prompt_may_cost_more_and_so_may_its_answer(tokens: Tokens, usd: str) -> None:
+    assert CATALOG.cost("claude", "haiku", tokens) == Decimal(usd)
+
+
 def test_a_model_without_prices_has_no_cost() -> None:
     assert Model(provider="codex", id="gpt-6-sol").cost(Tokens(input=1)) is None
 
@@ -115,6 +137,12 @@ def test_a_users_file_adds_models_and_changes_fields_of_ours(tmp_path: Path) -> 
         pytest.param('{"models": [{"provider": "claude"}]}', id="no id"),
         pytest.param('{"models": [{"provider": {}, "id": []}]}', id="wrong types"),
         pytest.param('{"models": [{"provider": "a", "id": "b", "price": 1}]}', id="unknown field"),
+        pytest.param(
+            '{"models": [{"provider": "a", "id": "b", "prices": {"as_of": "2027-01-01", '
+            '"input": 1, "output": 1, "cache_write": 1, "cache_read": 1, '
+            '"long_prompt": {"input": 2}}}]}',
+            id="half a tier",
+        ),
     ],
 )
 def test_a_broken_users_file_is_refused_by_name(text: str, tmp_path: Path) -> None:

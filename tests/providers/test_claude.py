@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.errors import Invalid, LaunchFailed
 from hurlicane_mcp.providers.base import (
     ErrorCleared,
@@ -17,6 +18,8 @@ from hurlicane_mcp.providers.base import (
     LaunchRequest,
     MessageSeen,
     ModelSeen,
+    Refused,
+    RequestUsage,
     SessionSeen,
     SessionUsage,
     Tokens,
@@ -24,6 +27,7 @@ from hurlicane_mcp.providers.base import (
     TurnSeen,
 )
 from hurlicane_mcp.providers.claude import ClaudeProvider, Permissions
+from hurlicane_mcp.providers.claude_stream import PIECE
 from tests.providers.noise import check_storable, lines_with, spoiled
 from tests.providers.recordings import recordings, replay
 
@@ -45,7 +49,7 @@ def test_a_fresh_run_gets_its_prompt_by_stdin_and_everything_else_by_flags(
 
     assert spec.argv == (
         str(programs / "claude"),
-        *("--print", "--output-format", "stream-json", "--verbose"),
+        *("--print", "--output-format", "stream-json", "--verbose", "--include-partial-messages"),
         *("--mcp-config", str(asked.run_dir / "mcp.json"), "--strict-mcp-config"),
         *("--permission-mode", "acceptEdits", "--allowedTools", "mcp__hurlicane", "Bash"),
     )
@@ -58,6 +62,21 @@ def test_a_model_and_a_session_are_named_by_flags(asked: LaunchRequest, programs
     )
 
     assert spec.argv[-4:] == ("--model", "sonnet[1m]", "--resume", "0a64c6d7")
+
+
+@pytest.mark.parametrize(
+    ("interactive", "flags"),
+    [(False, {"--max-turns": "7", "--max-budget-usd": "0.0000001"}), (True, {})],
+)
+def test_bounds_are_named_by_flags_where_the_cli_knows_them(
+    interactive: bool, flags: dict[str, str], asked: LaunchRequest, programs: Path
+) -> None:
+    bounded = replace(asked, max_turns=7, max_budget_usd=Decimal("1E-7"), interactive=interactive)
+    argv = ClaudeProvider(search_path=str(programs)).launch(bounded).argv
+
+    found = {flag: argv[argv.index(flag) + 1] for flag in argv if flag.startswith("--max-")}
+    assert found == flags
+    assert ("--include-partial-messages" in argv) is not interactive
 
 
 def test_the_server_and_its_token_are_in_a_file_of_the_run(
@@ -184,6 +203,30 @@ def test_another_model_is_refused_with_a_list_of_what_is_known(model: str) -> No
         CLAUDE.check_model(model)
 
 
+@pytest.mark.parametrize(
+    ("name", "full_id"),
+    [
+        ("haiku", "claude-haiku-5-5"),
+        ("sonnet[1m]", "claude-sonnet-5-5"),
+        ("claude-sonnet-5-5[1m]", "claude-sonnet-5-5"),
+        ("claude-haiku-5-5-20260901", "claude-haiku-5-5"),
+        ("claude-sonnet-4-5[1m]", "claude-sonnet-4-5[1m]"),  # there it means something
+        ("claude-opus-9", "claude-opus-9"),
+        (None, ""),
+    ],
+)
+def test_a_model_is_known_by_one_id(name: str | None, full_id: str) -> None:
+    assert CLAUDE.resolve_model(name) == full_id
+
+
+def test_a_request_costs_the_same_under_every_name_of_its_model() -> None:
+    tokens = Tokens(input=1000, output=1000)
+
+    names = ("haiku", "claude-haiku-5-5", "claude-haiku-5-5-20260901", "claude-haiku-5-5[1m]")
+    assert {CLAUDE.cost(name, tokens) for name in names} == {Decimal("0.0006")}
+    assert CLAUDE.cost("claude-opus-9", tokens) is None
+
+
 # --- What its output means
 
 
@@ -247,8 +290,6 @@ def test_a_run_that_ended_well(
         ("529_forever_default", "86ac7844", "Repeated 529 Overloaded errors", None),
         ("conn_refused_retries2", "1e3039b6", "Connection refused", None),
         ("true_drop_retries2", "a6835f82", "Connection dropped (ECONNRESET)", None),
-        ("max_turns1", "76cbeee5", "Reached maximum number of turns (1)", used(1)),
-        ("max_budget", "08f18a33", "Reached maximum budget ($0.01)", used(2)),
         ("resume_f_unknown", "", "No conversation found with session ID: d400d389", None),
     ],
 )
@@ -282,11 +323,83 @@ def test_a_call_that_failed_is_told_with_its_reason(name: str, said: list[str]) 
     assert all(part in answer for part, answer in zip(said, failed, strict=True))
 
 
-def test_denials_become_warnings() -> None:
-    assert replay(CLAUDE, "dontAsk_denied").warnings == (
-        'Permission denied: mcp__hurlicane__create_job {"prompt": "hello"}',
-        'Permission denied: mcp__hurlicane__finish_job {"result": "done"}',
+def test_each_denial_is_told_once_and_when_it_happens() -> None:
+    denied = (
+        "Permission to use {0} has been denied because Claude Code is running in don't ask mode."
     )
+    tools = ("mcp__hurlicane__create_job", "mcp__hurlicane__finish_job")
+    run = replay(CLAUDE, "dontAsk_denied")
+
+    assert run.denials == tuple(f"{tool}: {denied.format(tool)}" for tool in tools)
+    assert run.warnings == ()  # the result's list of them adds nothing
+
+
+def test_a_hook_that_denies_is_told_once() -> None:
+    denials = replay(CLAUDE, "hook_command_deny").denials
+
+    assert denials == ("PreToolUse:mcp__hurlicane__create_job hook error: scripted deny",)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "requests"),
+    [("max_turns1", StopMode.TURNS, 1), ("max_budget", StopMode.BUDGET, 2)],
+)
+def test_a_run_that_reached_its_bound_has_not_failed(
+    name: str, mode: StopMode, requests: int
+) -> None:
+    run = replay(CLAUDE, name)
+
+    assert (run.stopped, run.error, run.refusals) == (mode, None, ())
+    assert run.usage == used(requests)
+
+
+def test_what_a_request_uses_is_told_while_it_is_answered() -> None:
+    run = replay(CLAUDE, "partial_messages")
+
+    name = "msg_52011b0396c844e7bab7cd2a"
+    assert run.live == (
+        RequestUsage(name, "claude-opus-5-5", Tokens(1000, 1, cache_read=300, cache_write=200)),
+        RequestUsage(name, "", Tokens(output=50)),
+    )
+    assert run.usage == used(1)
+
+
+def test_what_a_subagent_uses_is_told_with_its_answers() -> None:
+    usage = {"input_tokens": 2000, "output_tokens": 1}
+    message = {"id": "m", "model": "claude-haiku-5-5", "usage": usage}
+
+    told = (TurnSeen("m"), RequestUsage("m", "claude-haiku-5-5", Tokens(2000, 1)))
+    event = line(type="assistant", parent_tool_use_id="toolu_1", message=message)
+    assert CLAUDE.parse_line(event) == told
+    assert CLAUDE.parse_line(line(type="assistant", message=message)) == told[:1]
+
+
+@pytest.mark.parametrize("path", recordings("claude"), ids=lambda path: path.stem)
+def test_the_pieces_of_an_answer_only_say_that_it_comes(path: Path) -> None:
+    pieces = [one for one in path.read_bytes().splitlines() if b'"content_block_' in one]
+
+    assert {CLAUDE.parse_line(piece) for piece in pieces} <= {(ErrorCleared(),)}
+    assert all(piece.startswith(PIECE) for piece in pieces)
+    # Another order of the keys costs time and changes nothing.
+    turned = [json.dumps(dict(reversed(json.loads(piece).items()))).encode() for piece in pieces]
+    assert {CLAUDE.parse_line(piece) for piece in turned} <= {(ErrorCleared(),)}
+
+
+def test_an_answer_that_begins_takes_back_what_was_refused_before() -> None:
+    started = line(type="stream_event", event={"type": "message_start", "message": {"id": "m"}})
+
+    assert CLAUDE.parse_line(started) == (ErrorCleared(), RequestUsage("m", "", Tokens()))
+    asked = line(type="system", subtype="status", status="requesting")
+    assert CLAUDE.parse_line(asked) == (ErrorCleared(),)
+
+
+def test_limits_that_are_near_or_paid_for_are_warnings() -> None:
+    near, paid = replay(CLAUDE, "plan_allowed_warning"), replay(CLAUDE, "plan_paid_overage")
+
+    assert near.warnings == ("A usage limit is near: five_hour, 93% used",)
+    assert paid.warnings == ("A usage limit is reached: five_hour. Extra usage is being paid for",)
+    assert near.refusals == paid.refusals == ()
+    assert near.message == paid.message == "ok"
 
 
 def test_each_retry_and_a_change_of_model_become_warnings() -> None:
@@ -358,7 +471,8 @@ def test_what_the_cli_itself_says_in_the_models_name_is_no_turn() -> None:
     synthetic = [recorded for recorded in LINES if b'"<synthetic>"' in recorded]
 
     assert synthetic
-    assert [CLAUDE.parse_line(recorded) for recorded in synthetic] == [()] * len(synthetic)
+    for recorded in synthetic:
+        assert all(isinstance(reading, Refused) for reading in CLAUDE.parse_line(recorded))
 
 
 def test_the_model_of_a_run_is_the_one_that_wrote_most_since_it_began() -> None:

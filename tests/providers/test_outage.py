@@ -36,6 +36,11 @@ SEND_ERROR, CLOSED = "Transport send error", "Transport closed"
         ),
         (
             CLAUDE,
+            "restart_v2_serial_down25s",
+            4 * [NOT_CONNECTED] + 2 * [UNKNOWN.format("mcp__hurlicane__create_job")],
+        ),
+        (
+            CLAUDE,
             "restart_v2_outage90s",
             2 * [NOT_CONNECTED] + 9 * [UNKNOWN.format("mcp__hurlicane__create_job")],
         ),
@@ -59,6 +64,7 @@ LOST = {
     "restart_v1_between_calls", "restart_v1_down15s", "restart_v1_down_at_call_then_back",
     "restart_v1_in_flight", "restart_v1_serial_down25s", "restart_v2_down_at_call_then_back",
     "restart_v2_in_flight", "restart_v2_never_back", "restart_v2_outage90s",
+    "restart_v2_serial_down25s",
 }  # fmt: skip
 
 
@@ -201,8 +207,9 @@ def test_other_errors_of_codexs_calls_are_no_proof(text: str) -> None:
 def test_the_recordings_are_those_that_this_file_speaks_of() -> None:
     names = {path.stem for path in DATA.rglob("restart_*.ndjson")}
 
-    assert names - LOST == {"restart_v1_back_before_call", "restart_v2_back_before_call",
-                            "restart_v2_between_calls"}  # fmt: skip
+    assert names - LOST == {"restart_v1_back_before_call", "restart_v1_serial_back_before_call",
+                            "restart_v2_back_before_call", "restart_v2_between_calls",
+                            "restart_v2_serial_back_before_call"}  # fmt: skip
 
 
 def test_the_tools_named_are_those_that_agents_have() -> None:

@@ -3,7 +3,8 @@
 import json
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hurlicane_mcp.domain.failures import FailureKind
+from hurlicane_mcp.domain.refusals import Refusal, Scope
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.errors import Invalid
 from hurlicane_mcp.providers.base import (
     ConnectionLost,
+    Denied,
     ErrorCleared,
     ErrorSeen,
     LaunchRequest,
@@ -21,8 +26,11 @@ from hurlicane_mcp.providers.base import (
     ModelSeen,
     Provider,
     Reading,
+    Refused,
+    RequestUsage,
     SessionSeen,
     SessionUsage,
+    Stopped,
     Tokens,
     ToolSeen,
     TurnSeen,
@@ -38,7 +46,7 @@ JSON = st.recursive(
 )
 KEYS = (
     "session_id", "model", "id", "text", "name", "detail", "phase", "is_error", "input", "output",
-    "cost_usd", "line",
+    "cost_usd", "line", "kind", "final", "scope", "wait_s", "resets_at",
 )  # fmt: skip
 
 
@@ -75,6 +83,12 @@ def test_a_launch_names_the_model_and_the_session_to_go_on_with() -> None:
 
     assert spec.argv[0] == "/opt/python"
     assert spec.argv[-4:] == ("--model", "sonnet", "--resume", "s-1")
+
+
+def test_a_launch_says_after_how_many_turns_to_stop() -> None:
+    argv = PROVIDER.launch(replace(request(), max_turns=7)).argv
+
+    assert argv[-2:] == ("--max-turns", "7")
 
 
 @pytest.mark.parametrize("model", ["scripted", "claude-opus-5-5[1m]", "a" * 64])
@@ -117,6 +131,37 @@ def test_a_strange_name_is_no_model(model: str) -> None:
         pytest.param(
             {"event": "disconnected", "text": "gone\n"}, [ConnectionLost("gone")], id="disconnected"
         ),
+        pytest.param(
+            {"event": "request", "id": "s:1", "model": "m", "input": 5, "output": 2},
+            [RequestUsage("s:1", "m", Tokens(5, 2))],
+            id="request",
+        ),
+        pytest.param({"event": "denied", "text": "Bash\n"}, [Denied("Bash")], id="denied"),
+        pytest.param({"event": "stopped", "mode": "turns"}, [Stopped(StopMode.TURNS)],
+                     id="stopped"),
+        pytest.param({"event": "answered"}, [ErrorCleared()], id="answered"),
+        pytest.param(
+            {"event": "refused", "kind": "usage_limit", "text": "No more", "scope": "account",
+             "final": True, "wait_s": None, "resets_at": 1764000000},
+            [
+                ErrorSeen("No more"),
+                Refused(
+                    Refusal(
+                        FailureKind.USAGE_LIMIT, "No more", Scope.ACCOUNT,
+                        resets_at=datetime.fromtimestamp(1764000000, UTC),
+                    )
+                ),
+            ],
+            id="refused for good",
+        ),
+        pytest.param(
+            {"event": "refused", "kind": "rate_limit", "text": "Later", "final": False,
+             "wait_s": 1.5},
+            [Refused(Refusal(FailureKind.RATE_LIMIT, "Later", is_final=False,
+                             cli_waits=timedelta(seconds=1.5)))],
+            id="refused for a while",
+        ),
+        pytest.param({"event": "refused", "kind": "tired"}, [], id="refused for no known reason"),
         pytest.param({"event": "warning", "text": "w"}, [WarningSeen("w")], id="warning"),
         pytest.param({"event": "error", "text": "e"}, [ErrorSeen("e")], id="error"),
         pytest.param({"event": "result", "turns": 2}, [ErrorCleared()], id="result"),

@@ -100,10 +100,10 @@ def _message(model: str, move: Say | CallTool) -> dict[str, Any]:
         "stop_reason": stop,
         "stop_sequence": None,
         "usage": {
-            "input_tokens": 1000,
-            "cache_creation_input_tokens": 200,
-            "cache_read_input_tokens": 300,
-            "output_tokens": 50,
+            "input_tokens": move.spent.input,
+            "cache_creation_input_tokens": move.spent.cache_write,
+            "cache_read_input_tokens": move.spent.cache_read,
+            "output_tokens": move.spent.output,
         },
     }
 
@@ -119,11 +119,12 @@ def _events(message: dict[str, Any]) -> list[dict[str, Any]]:
         empty = {**block, "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
     stop = {"stop_reason": message["stop_reason"], "stop_sequence": None}
+    spent = {"output_tokens": message["usage"]["output_tokens"]}
     return [
         {"type": "message_start", "message": started},
         {"type": "content_block_start", "index": 0, "content_block": empty},
         {"type": "content_block_delta", "index": 0, "delta": delta},
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": stop, "usage": {"output_tokens": 50}},
+        {"type": "message_delta", "delta": stop, "usage": spent},
         {"type": "message_stop"},
     ]

@@ -1,6 +1,7 @@
 """What the two scripted model endpoints have in common: asking the script, and the record."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ class ModelRequest:
     body: Mapping[str, Any]
     conversation: Conversation
     move: Move
+    asked_at: float  #: by the monotonic clock
+    answered_at: float
 
 
 class ScriptedModel:
@@ -44,9 +47,11 @@ class ScriptedModel:
         self, request: Request, body: Mapping[str, Any], conversation: Conversation
     ) -> Move:
         """The script's answer. A script that fails answers 400, which soon ends the CLI."""
+        asked_at = time.monotonic()
         conversation = replace(conversation, refusals=self._refusals_of(conversation))
         move = await run_in_threadpool(self._ask, conversation)
-        self.requests.append(ModelRequest(dict(request.headers), body, conversation, move))
+        headers, answered_at = dict(request.headers), time.monotonic()
+        self.requests.append(ModelRequest(headers, body, conversation, move, asked_at, answered_at))
         return move
 
     async def answer_anything(self, request: Request) -> Response:
@@ -63,6 +68,7 @@ class ScriptedModel:
         # request that got 400 up to six times, each with another beta feature left out).
         return sum(
             isinstance(earlier.move, HttpError)
+            and earlier.conversation.model == conversation.model
             and earlier.conversation.prompt == conversation.prompt
             and earlier.conversation.moves == conversation.moves
             for earlier in self.requests

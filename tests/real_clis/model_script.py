@@ -6,7 +6,9 @@ no state, so one script serves any number of agents at once; who asks is told by
 """
 
 import json
+import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -15,10 +17,24 @@ ROLE = re.compile(r"\[\[role:([\w-]+)\]\]")
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """The tokens that the endpoint says an answer has used."""
+
+    input: int = 1000  #: without those of a cache
+    output: int = 50
+    cache_write: int = 200  #: Codex is told that they are input: there is no such field
+    cache_read: int = 300
+
+
+USUAL = Spent()
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """The model answers with text, which ends the agent's turn."""
 
     text: str
+    spent: Spent = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class CallTool:
     name: str
     arguments: Mapping[str, object]
     server: str | None = "hurlicane"  #: the MCP server's name; None for a tool of the CLI itself
+    spent: Spent = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,7 @@ class Conversation:
 
     turns: tuple[Turn, ...]
     model: str
-    refusals: int = 0  #: how often the next move was answered with an `HttpError` before
+    refusals: int = 0  #: how often this model's next move was an `HttpError` before
 
     @property
     def prompt(self) -> str:
@@ -103,6 +120,12 @@ class Conversation:
     def moves(self) -> int:
         """How many moves the model has made, resumed sessions included."""
         return sum(isinstance(turn, Said | Called) for turn in self.turns)
+
+    @property
+    def calls(self) -> int:
+        """How many tools the model has called. Unlike `moves` it does not count what a CLI says in
+        the model's name: Claude Code puts such words behind a prompt that was never answered."""
+        return sum(isinstance(turn, Called) for turn in self.turns)
 
     @property
     def told(self) -> str:
@@ -137,6 +160,36 @@ def in_order(*steps: Move | Script) -> Script:
 def refusing(times: int, error: HttpError, then: Move) -> Script:
     """A step that is refused with *error* so many times before it is *then*."""
     return lambda conversation: error if conversation.refusals < times else then
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A model that refuses to answer."""
+
+    model: str  #: part of its id
+    error: HttpError
+    after: int = 0  #: tool calls of the agent before
+    times: int | None = None  #: so often for one move; None: always
+    until: float = math.inf  #: by `time.time`
+
+    def holds(self, conversation: Conversation) -> bool:
+        """Whether this request is refused."""
+        return (
+            self.model in conversation.model
+            and conversation.calls >= self.after
+            and (self.times is None or conversation.refusals < self.times)
+            and time.time() < self.until
+        )
+
+
+def limited(script: Script, *limits: Limit) -> Script:
+    """*script* for all that none of the *limits*, in this order, refuses."""
+
+    def answer(conversation: Conversation) -> Move:
+        errors = (limit.error for limit in limits if limit.holds(conversation))
+        return next(errors, None) or script(conversation)
+
+    return answer
 
 
 def by_role(roles: Mapping[str, Script]) -> Script:

@@ -97,12 +97,14 @@ def _item(move: Say | CallTool) -> dict[str, Any]:
 def _events(move: Say | CallTool) -> list[dict[str, Any]]:
     response = {"id": new_id("resp_"), "object": "response", "status": "in_progress"}
     item = {**_item(move), "status": "completed"}
+    spent = move.spent
+    sent = spent.input + spent.cache_write + spent.cache_read
     usage = {
-        "input_tokens": 1500,
-        "input_tokens_details": {"cached_tokens": 300},
-        "output_tokens": 50,
+        "input_tokens": sent,
+        "input_tokens_details": {"cached_tokens": spent.cache_read},
+        "output_tokens": spent.output,
         "output_tokens_details": {"reasoning_tokens": 10},
-        "total_tokens": 1550,
+        "total_tokens": sent + spent.output,
     }
     done = {**response, "status": "completed", "output": [item], "usage": usage}
     return [

@@ -7,9 +7,9 @@ from sqlmodel import Session
 
 from hurlicane_mcp.domain.jobs import JobEvent, JobStatus
 from hurlicane_mcp.errors import IllegalTransition, NotFound
-from hurlicane_mcp.store import attempts, events, jobs
+from hurlicane_mcp.store import attempts, events, jobs, queue
 from hurlicane_mcp.store.database import Database
-from tests.factories import add_job, claim, running
+from tests.factories import add_job, claim, claim_due, running
 from tests.fakes import BEGINNING
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ async def test_a_claim_takes_the_most_urgent_and_then_the_oldest(store: Database
     def change(session: Session) -> list[str]:
         for name, priority in (("old", 0), ("young", 0), ("low", -5), ("urgent", 7)):
             add_job(session, title=name, priority=priority)
-        return [job.title for job in jobs.claim_due(session, BEGINNING, 3)]
+        return [job.title for job in claim_due(session, BEGINNING, 3)]
 
     assert await store.write(change) == ["urgent", "old", "young"]
 
@@ -36,9 +36,9 @@ async def test_a_claimed_job_runs_its_next_attempt(store: Database) -> None:
 async def test_a_parked_job_is_claimed_when_its_time_has_come(store: Database) -> None:
     def change(session: Session) -> list[int]:
         add_job(session, not_before=LATER)
-        assert jobs.next_due(session, BEGINNING) == LATER
-        early = len(jobs.claim_due(session, BEGINNING, 5))
-        return [early, len(jobs.claim_due(session, LATER, 5))]
+        assert queue.next_due(session, BEGINNING) == LATER
+        early = len(claim_due(session, BEGINNING, 5))
+        return [early, len(claim_due(session, LATER, 5))]
 
     assert await store.write(change) == [0, 1]
 
@@ -48,9 +48,9 @@ async def test_a_job_is_not_claimed_while_its_old_process_may_live(store: Databa
         job, attempt = running(session)
         attempts.settle(session, attempt.id, BEGINNING)
         jobs.change(session, job, JobEvent.REQUEUE, BEGINNING)
-        before = len(jobs.claim_due(session, BEGINNING, 5))
+        before = len(claim_due(session, BEGINNING, 5))
         attempts.end(session, attempt.id, BEGINNING)
-        return [before, len(jobs.claim_due(session, BEGINNING, 5))]
+        return [before, len(claim_due(session, BEGINNING, 5))]
 
     assert await store.write(change) == [0, 1]
 

@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hurlicane_mcp.domain import agents
 from hurlicane_mcp.engine.access import CALLER_KEY, Access
 from hurlicane_mcp.engine.attendance import Attendance
+from hurlicane_mcp.engine.chains import Chains
+from hurlicane_mcp.engine.health import Health
 from hurlicane_mcp.engine.hooks import Hooks
 from hurlicane_mcp.engine.intake import Defaults, Intake, Limits
 from hurlicane_mcp.engine.jobs import Jobs
@@ -27,6 +29,7 @@ from hurlicane_mcp.engine.notes import Notes
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.questions import Questions
 from hurlicane_mcp.engine.transcripts import Transcripts
+from hurlicane_mcp.engine.usage import Usage
 from hurlicane_mcp.engine.waiting import Waiting, WaitLimits
 from hurlicane_mcp.engine.why import Why
 from hurlicane_mcp.providers.registry import Providers
@@ -36,7 +39,7 @@ from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from hurlicane_mcp.supervision.transcript import Watcher
 from hurlicane_mcp.web.app import ServerFacts, Services, build_web
-from tests.factories import running
+from tests.factories import models, running
 from tests.fakes import BEGINNING, FakeClock
 
 TOKEN = "hco_the-operator-of-these-tests"
@@ -161,16 +164,19 @@ def _services(db: Database, clock: FakeClock, watcher: Watcher, folder: Path, ur
     defaults = Defaults(folder, str(folder), "scripted")
     presences = Presences(clock, Attendance(db, clock), agents.Limits())
     return Services(
-        intake=Intake(db, clock, providers, defaults, Limits()),
+        intake=Intake(db, clock, Chains(providers), defaults, Limits()),
         jobs=Jobs(db, clock, presences),
         presences=presences,
         why=Why(db, clock, presences, 4),
         waiting=waiting,
         notes=Notes(db, clock, waiting, str(folder)),
+        models=models(db, clock),
         messages=messages,
         questions=Questions(db, clock, waiting),
         hooks=Hooks(db, clock, messages),
+        health=Health(db, clock),
         transcripts=Transcripts(db, providers, watcher),
+        usage=Usage(db, clock, providers),
         access=Access(db, clock, TOKEN),
         db=db,
         clock=clock,

@@ -32,6 +32,9 @@ STEPS. A step is a mapping with one key (a step that takes nothing may be a bare
     say: text                           the last one is the agent's last message
     warn: text
     usage: {input: 1000, output: 50, cost_usd: "0.012"}   added to the session's figures
+    request: {input: 1000, output: 50}  a model's turn and what it used, told at once
+    deny: Bash(rm)                      the permissions do not allow this call
+    refuse: {kind: rate_limit, models: [opus], text: Too many requests}   see LIMITS
     sleep: 0.5                          seconds
     print: raw text                     not in the agent's format: garbage for whoever reads it
     print_bytes: 10000000               one line of that many bytes
@@ -60,13 +63,32 @@ cannot be understood exits 2 before its first step, and standard error says what
 that finds no server fails as Claude Code's would; the next one tries to connect again, except after
 a disconnect.
 
+LIMITS. `refuse` prints an event `refused`. With final: true (the default) the agent then ends with
+exit code 1, and whoever resumes the session is at that step again; with final: false it waits for
+wait_s (1) seconds, asks again, and goes on once it is not refused any more. Besides:
+
+    kind: auth, billing, context_overflow, network, overloaded, rate_limit, server_error,
+          spend_limit, unknown_model or usage_limit
+    models: [opus, sonnet]   only these refuse: with another --model the agent goes on
+    times: 3                 refused so often, over all processes of the session; by default 1 with
+                             final: false and for ever with final: true
+    resets_in_s: 20          announced as the limit's end, which it is: from the first refusal
+    scope: account           or model (the default): whom the refusal says it is about
+    silent: true             does not say how long it waits
+    text: ...                its words
+
+With `--max-turns N` the process ends with an event `stopped` and exit code 1 when it would begin
+one turn more. Turns are `call` and `request`.
+
 SESSIONS. The agent names its session at the start and keeps it in a file in $SCRIPTED_SESSIONS.
 `--resume ID` goes on after the last completed top-level step, with the variables, the model turns
 and the usage so far; a step that ends the agent counts as completed when it begins, so a resumed
-session goes on behind it. The session's own script is followed, whatever the new prompt says.
+session goes on behind it (but not behind a `refuse`). The session's own script is followed,
+whatever the new prompt says.
 
 OUTPUT. One JSON object a line with an `event`: session, turn, message, tool (begin, end),
-disconnected, progress, usage, warning, error, foreign (a line of another CLI), result.
+disconnected, progress, usage, request, denied, refused, answered (the refusal is over), stopped,
+warning, error, foreign (a line of another CLI), result.
 
 PROMPT. It comes by standard input, or from the file that `--prompt-file` names: on a terminal
 nobody would end the input.

@@ -15,7 +15,7 @@ from hurlicane_mcp.errors import HurlicaneError, Invalid, NotFound
 from hurlicane_mcp.providers import scripted_agent
 from hurlicane_mcp.providers.scripted_agent import script, session, source
 from hurlicane_mcp.providers.scripted_agent.client import Endpoint
-from hurlicane_mcp.providers.scripted_agent.steps import follow
+from hurlicane_mcp.providers.scripted_agent.steps import Start, follow
 from hurlicane_mcp.providers.scripted_agent.stream import Stream
 
 BAD_SCRIPT = 2
@@ -41,8 +41,8 @@ def main() -> int:
         return 1
     stream = Stream(sys.stdout.buffer)
     stream.event("session", session_id=current.session_id, model=options.model)
-    resumed = options.resume is not None
-    return anyio.run(partial(follow, plan, current, stream, endpoint, resumed=resumed))
+    start = Start(options.model, options.resume is not None, options.max_turns)
+    return anyio.run(partial(follow, plan, current, stream, endpoint, start))
 
 
 def _prepare(
@@ -85,6 +85,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="scripted", help="the model that it claims to be")
     parser.add_argument(
         "--prompt-file", type=Path, metavar="PATH", help="its prompt, instead of standard input"
+    )
+    parser.add_argument(
+        "--max-turns", type=int, metavar="N", help="end before the model's turn after these"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--session", metavar="ID", help="begin a session with this id")

@@ -9,12 +9,15 @@ from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import cast
 
+from hurlicane_mcp.domain.failures import POLICIES, FailureKind
+from hurlicane_mcp.domain.refusals import Scope
 from hurlicane_mcp.errors import Invalid
 from hurlicane_mcp.providers.scripted_agent import source
 from hurlicane_mcp.providers.scripted_agent.vocabulary import (
     Call,
     Commit,
     Crash,
+    Deny,
     Disconnect,
     Edit,
     Exit,
@@ -26,6 +29,8 @@ from hurlicane_mcp.providers.scripted_agent.vocabulary import (
     Print,
     PrintBytes,
     RateLimit,
+    Refuse,
+    Request,
     Run,
     Say,
     Script,
@@ -38,6 +43,8 @@ from hurlicane_mcp.providers.scripted_agent.vocabulary import (
 MOST_STEPS = 10_000
 MOST_TOKENS = 10**12
 LONGEST_LINE = 2**32
+#: The kinds of `refuse`.
+REFUSALS = tuple(sorted({*POLICIES, FailureKind.CONTEXT_OVERFLOW}))
 
 
 def parse(text: str) -> Script:
@@ -201,12 +208,55 @@ def _usage(value: object) -> Usage:
     )
 
 
-def _sleep(value: object) -> Sleep:
+def _request(value: object) -> Request:
+    fields = _mapping(value, "input", "output")
+    return Request(
+        input=_whole(fields.get("input", 0), "input", MOST_TOKENS),
+        output=_whole(fields.get("output", 0), "output", MOST_TOKENS),
+    )
+
+
+def _refuse(value: object) -> Refuse:
+    allowed = ("kind", "text", "scope", "final", "wait_s", "silent", "times", "resets_in_s")
+    fields = _mapping({"kind": value} if isinstance(value, str) else value, *allowed, "models")
+    kind, scope, final = (
+        fields.get("kind"),
+        fields.get("scope", Scope.MODEL),
+        fields.get("final", True),
+    )
+    silent = fields.get("silent", False)
+    if kind not in REFUSALS:
+        raise ValueError(f"kind is one of {', '.join(REFUSALS)}")
+    if scope not in tuple(Scope):
+        raise ValueError("scope is model or account")
+    if not isinstance(final, bool) or not isinstance(silent, bool):
+        raise ValueError("final and silent are true or false")
+    times = fields.get("times", None if final or "resets_in_s" in fields else 1)
+    return Refuse(
+        kind=FailureKind(str(kind)),
+        text=_text(fields.get("text", f"The model refused: {kind}"), "text"),
+        scope=Scope(str(scope)),
+        final=final,
+        wait_s=_seconds(fields.get("wait_s", 1)),
+        silent=silent,
+        times=None if times is None else _whole(times, "times", MOST_STEPS),
+        resets_in_s=_seconds(fields["resets_in_s"]) if "resets_in_s" in fields else None,
+        models=_models(fields["models"]) if "models" in fields else None,
+    )
+
+
+def _models(value: object) -> frozenset[str]:
+    if not isinstance(value, list):
+        raise ValueError("models is a list of names")
+    return frozenset(_text(name, "a model") for name in cast("list[object]", value))
+
+
+def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("it takes seconds, such as 0.5")
     if not math.isfinite(value) or not 0 <= value <= 86_400:
         raise ValueError("it takes seconds from 0 to 86400")
-    return Sleep(float(value))
+    return float(value)
 
 
 def _crash(value: object) -> Crash:
@@ -243,7 +293,10 @@ FORMS: Mapping[str, Callable[[object], Step]] = MappingProxyType(
         "print": lambda value: Print(_text(value, "it")),
         "print_bytes": lambda value: PrintBytes(_whole(value, "it", LONGEST_LINE)),
         "usage": _usage,
-        "sleep": _sleep,
+        "request": _request,
+        "refuse": _refuse,
+        "deny": lambda value: Deny(_text(value, "it")),
+        "sleep": lambda value: Sleep(_seconds(value)),
         "disconnect": _alone(Disconnect()),
         "ignore_term": _alone(IgnoreTerm()),
         "rate_limit": _rate_limit,

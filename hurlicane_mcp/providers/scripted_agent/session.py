@@ -28,6 +28,8 @@ class Session:
     output_tokens: int = 0
     cost_usd: Decimal = Decimal(0)
     variables: dict[str, object] = field(default_factory=dict[str, object])
+    #: How often each `refuse` step has refused, and the epoch at which it did so first.
+    refusals: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
     def save(self) -> None:
         """Write the session's file: all or nothing, readable by its owner only."""

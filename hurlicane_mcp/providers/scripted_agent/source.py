@@ -16,7 +16,7 @@ JOB_HEADING = re.compile(
     r"#{1,6}[ \t]+(?:(?:the|your)[ \t]+)?(?:job|task)(?:[ \t]+[^ \t:]+)?[ \t]*(?::.*)?$", re.I
 )
 
-TEXT_STEPS = frozenset({"say", "warn", "print", "finish"})
+TEXT_STEPS = frozenset({"say", "warn", "print", "deny", "finish"})
 EDIT_STEPS = frozenset({"edit", "commit"})
 HEADERS = frozenset({"mode", "on_error"})
 CALL_WORDS = frozenset({"as", "expect_error", "on_error"})

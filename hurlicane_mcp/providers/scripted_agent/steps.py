@@ -4,12 +4,14 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 
 import anyio
 
 from hurlicane_mcp.errors import Conflict, Invalid
 from hurlicane_mcp.providers.outage import NOT_CONNECTED
-from hurlicane_mcp.providers.scripted_agent import edits, refusals
+from hurlicane_mcp.providers.scripted_agent import edits, limits, refusals
 from hurlicane_mcp.providers.scripted_agent.client import Connection, Endpoint
 from hurlicane_mcp.providers.scripted_agent.session import Session
 from hurlicane_mcp.providers.scripted_agent.stream import Stream
@@ -18,6 +20,7 @@ from hurlicane_mcp.providers.scripted_agent.vocabulary import (
     Call,
     Commit,
     Crash,
+    Deny,
     Disconnect,
     Edit,
     Ending,
@@ -29,6 +32,8 @@ from hurlicane_mcp.providers.scripted_agent.vocabulary import (
     Print,
     PrintBytes,
     RateLimit,
+    Refuse,
+    Request,
     Run,
     Say,
     Script,
@@ -38,6 +43,7 @@ from hurlicane_mcp.providers.scripted_agent.vocabulary import (
     Warn,
 )
 
+MILLION = 1_000_000  # tokens for one US dollar, as the adapter prices them
 DETAIL_LIMIT = 2_000  # characters of a call's arguments or answer that an event shows
 
 
@@ -49,16 +55,25 @@ class Ended(Exception):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a process of the agent was started."""
+
+    model: str  #: that it claims to be
+    resumed: bool = False
+    max_turns: int | None = None
+
+
 async def follow(
-    script: Script, session: Session, stream: Stream, endpoint: Endpoint, *, resumed: bool
+    script: Script, session: Session, stream: Stream, endpoint: Endpoint, start: Start
 ) -> int:
     """Follow *script* to its end, from where *session* is; the exit code."""
     code = 0
     try:
         async with anyio.create_task_group() as tasks:
             connection = Connection(endpoint, tasks)
-            agent = Agent(script.on_error, session, stream, connection)
-            if resumed and script.on_resume is not None:
+            agent = Agent(script.on_error, session, stream, connection, start)
+            if start.resumed and script.on_resume is not None:
                 await agent.each(script.on_resume)
             else:
                 await agent.remaining(script.steps)
@@ -74,12 +89,19 @@ class Agent:
     """One process's walk along a script."""
 
     def __init__(
-        self, on_error: OnError, session: Session, stream: Stream, connection: Connection
+        self,
+        on_error: OnError,
+        session: Session,
+        stream: Stream,
+        connection: Connection,
+        start: Start,
     ) -> None:
         self.on_error: OnError = on_error
         self.session = session
         self.stream = stream
         self.connection = connection
+        self.model = start.model
+        self.turns = limits.Turns(session, stream, start.max_turns)
 
     async def remaining(self, steps: Sequence[Step]) -> None:
         """Do the steps that the session has not done, and note each one done."""
@@ -129,12 +151,15 @@ class Agent:
                 self.stream.event("disconnected", text=NOT_CONNECTED)
             case IgnoreTerm():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            case Refuse():
+                if not await limits.refuse(step, self.model, self.session, self.stream):
+                    raise Ended(1)
             case RateLimit() | Exit() | Crash() | Hang():
                 await self._end(step)
             case _:
                 self._output(step)
 
-    def _output(self, step: Say | Warn | Print | PrintBytes | Usage) -> None:
+    def _output(self, step: Say | Warn | Print | PrintBytes | Usage | Request | Deny) -> None:
         match step:
             case Say():
                 self.stream.event("message", text=self._filled(step.text))
@@ -144,8 +169,12 @@ class Agent:
                 self.stream.line(self._filled(step.text).encode(errors="replace"))
             case PrintBytes():
                 self.stream.long_line(step.count)
+            case Deny():
+                self.stream.event("denied", text=self._filled(step.text))
             case Usage():
                 self._use(step)
+            case Request():
+                self._request(step)
 
     async def _end(self, step: Ending) -> None:
         match step:
@@ -164,9 +193,7 @@ class Agent:
 
     async def _call(self, step: Call) -> None:
         args = fill_mapping(step.args, self.session.variables, os.environ)
-        self.session.turns += 1
-        self.session.save()  # killed during the call, the session must not use this turn's id again
-        self.stream.event("turn", id=f"{self.session.session_id}:{self.session.turns}")
+        self._take_turn()
         self.stream.tool(step.tool, "begin", json.dumps(args)[:DETAIL_LIMIT])
 
         async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -231,6 +258,21 @@ class Agent:
             output=self.session.output_tokens,
             cost_usd=float(self.session.cost_usd),
         )
+
+    def _request(self, step: Request) -> None:
+        request_id = self._take_turn()
+        self.session.input_tokens += step.input
+        self.session.output_tokens += step.output
+        self.session.cost_usd += Decimal(step.input + step.output) / MILLION
+        self.stream.event(
+            "request", id=request_id, model=self.model, input=step.input, output=step.output
+        )
+
+    def _take_turn(self) -> str:
+        request_id = self.turns.begin()
+        if request_id is None:
+            raise Ended(1)
+        return request_id
 
     def _filled(self, text: str) -> str:
         return fill_text(text, self.session.variables, os.environ)

@@ -12,7 +12,7 @@ class Stream:
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
 
-    def event(self, kind: str, **fields: object) -> None:
+    def event(self, kind: str, /, **fields: object) -> None:
         """One event."""
         self.line(json.dumps({"event": kind, **fields}).encode())
 

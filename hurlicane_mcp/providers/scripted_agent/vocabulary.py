@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
+from hurlicane_mcp.domain.failures import FailureKind
+from hurlicane_mcp.domain.refusals import Scope
+
 Mode: TypeAlias = Literal["auto", "legacy"]
 OnError: TypeAlias = Literal["continue", "fail"]
 Cli: TypeAlias = Literal["claude", "codex"]
@@ -93,6 +96,36 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """Have a request answered by the model: a turn, with what it uses."""
+
+    input: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Be denied a tool call by the permissions."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Be refused by the model, and give up or wait and ask again."""
+
+    kind: FailureKind
+    text: str
+    scope: Scope = Scope.MODEL
+    final: bool = True
+    wait_s: float = 1.0  #: until it asks again, if it does not give up
+    silent: bool = False  #: it does not say how long it waits
+    times: int | None = None  #: over all processes of the session; None: always
+    resets_in_s: float | None = None  #: from the first time; then it is over
+    models: frozenset[str] | None = None  #: those that refuse; None: whichever
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """Do nothing for a while."""
 
@@ -138,8 +171,8 @@ class Hang:
 #: Steps that end the agent, by itself or by somebody's hand.
 Ending: TypeAlias = RateLimit | Exit | Crash | Hang
 Step: TypeAlias = (
-    Call | Parallel | Edit | Commit | Run | Say | Warn | Print | PrintBytes | Usage | Sleep
-    | Disconnect | IgnoreTerm | Ending
+    Call | Parallel | Edit | Commit | Run | Say | Warn | Print | PrintBytes | Usage | Request
+    | Deny | Refuse | Sleep | Disconnect | IgnoreTerm | Ending
 )  # fmt: skip
 
 

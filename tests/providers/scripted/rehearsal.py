@@ -5,7 +5,7 @@ import socket
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -160,10 +160,16 @@ class Stage:
         )
 
     async def rehearse(
-        self, prompt: str, *, resume: str | None = None, model: str | None = None
+        self,
+        prompt: str,
+        *,
+        resume: str | None = None,
+        model: str | None = None,
+        max_turns: int | None = None,
     ) -> Rehearsal:
         """Run the agent to its end."""
-        spec = self.spec(prompt, resume=resume, model=model)
+        request = self.request(prompt, resume=resume, model=model)
+        spec = PROVIDER.launch(replace(request, max_turns=max_turns))
         with anyio.fail_after(20):
             done = await anyio.run_process(
                 spec.argv,

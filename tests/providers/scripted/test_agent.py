@@ -5,6 +5,7 @@ import signal
 import sys
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,14 +14,21 @@ import pytest
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from hurlicane_mcp.domain.failures import FailureKind
+from hurlicane_mcp.domain.refusals import Refusal, Scope
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.providers.base import (
     ConnectionLost,
+    Denied,
     ErrorCleared,
     ErrorSeen,
     MessageSeen,
     ModelSeen,
+    Refused,
+    RequestUsage,
     SessionSeen,
     SessionUsage,
+    Stopped,
     Tokens,
     ToolSeen,
     TurnSeen,
@@ -283,6 +291,101 @@ async def test_a_resumed_session_follows_on_resume_where_there_is_one(stage: Sta
     assert first.code == 1
     assert first.of(ErrorSeen)[0].text.startswith("API Error: Request rejected (429)")
     assert (second.code, second.of(MessageSeen)) == (0, [MessageSeen("back again")])
+
+
+async def test_a_refused_session_goes_on_at_the_same_step_with_another_model(stage: Stage) -> None:
+    prompt = """
+! say before
+! refuse {"kind": "overloaded", "text": "Full", "models": ["opus", "sonnet"]}
+! say behind
+"""
+    first = await stage.rehearse(prompt, model="opus")
+    session = first.of(SessionSeen)[0].session_id
+    second = await stage.rehearse("Go on.", resume=session, model="sonnet")
+    third = await stage.rehearse("Go on.", resume=session, model="haiku")
+
+    refused = [Refused(Refusal(FailureKind.OVERLOADED, "Full"))]
+    assert (first.code, first.of(MessageSeen)) == (1, [MessageSeen("before")])
+    assert first.of(ErrorSeen) == [ErrorSeen("Full")]
+    assert first.of(Refused) == second.of(Refused) == refused
+    assert (second.code, second.of(MessageSeen)) == (1, [])
+    assert (third.code, third.of(MessageSeen), third.of(Refused)) == (
+        0,
+        [MessageSeen("behind")],
+        [],
+    )
+
+
+async def test_a_refused_agent_that_waits_asks_again_and_goes_on(stage: Stage) -> None:
+    seen = await stage.rehearse(
+        '! refuse {"kind": "rate_limit", "final": false, "wait_s": 0.01, "times": 3, "text": "x"}\n'
+        '! refuse {"kind": "rate_limit", "final": false, "wait_s": 0.01, "silent": true, '
+        '"text": "y"}\n'
+        "! say on"
+    )
+
+    waiting = Refusal(
+        FailureKind.RATE_LIMIT, "x", is_final=False, cli_waits=timedelta(seconds=0.01)
+    )
+    silent = Refusal(FailureKind.RATE_LIMIT, "y", is_final=False)
+    assert seen.code == 0
+    assert seen.of(Refused) == [*[Refused(waiting)] * 3, Refused(silent)]
+    assert seen.of(ErrorCleared) == [ErrorCleared()] * 3  # behind each step, and at the end
+    assert seen.of(ErrorSeen) == []
+    assert seen.of(MessageSeen) == [MessageSeen("on")]
+
+
+async def test_what_a_session_was_refused_counts_over_its_processes(stage: Stage) -> None:
+    step = '{"kind": "usage_limit", "scope": "account", "times": 2, "resets_in_s": 3600}'
+    first = await stage.rehearse(f"! refuse {step}\n! say on")
+    session = first.of(SessionSeen)[0].session_id
+    second = await stage.rehearse("Go on.", resume=session)
+    third = await stage.rehearse("Go on.", resume=session)
+
+    (announced,), (again,) = first.of(Refused), second.of(Refused)
+    assert announced == again  # the end that is announced stays where it is
+    assert announced.refusal.scope is Scope.ACCOUNT
+    assert announced.refusal.ends_at(datetime.now(UTC)) is not None
+    assert (third.code, third.of(Refused), third.of(MessageSeen)) == (0, [], [MessageSeen("on")])
+
+
+async def test_a_limit_is_over_at_its_announced_end(stage: Stage) -> None:
+    seen = await stage.rehearse(
+        '! refuse {"kind": "rate_limit", "final": false, "wait_s": 0.05, "resets_in_s": 0.2}\n'
+        "! say on"
+    )
+
+    assert (seen.code, seen.of(MessageSeen)) == (0, [MessageSeen("on")])
+
+
+async def test_requests_and_denials_are_told_at_once(stage: Stage) -> None:
+    seen = await stage.rehearse(
+        '! request {"input": 1000, "output": 50}\n! deny Bash(rm)\n'
+        '! request {"output": 5}\n! usage {}',
+        model="opus",
+    )
+
+    session = seen.of(SessionSeen)[0].session_id
+    assert seen.of(TurnSeen) == [TurnSeen(f"{session}:1"), TurnSeen(f"{session}:2")]
+    assert seen.of(RequestUsage) == [
+        RequestUsage(f"{session}:1", "opus", Tokens(1000, 50)),
+        RequestUsage(f"{session}:2", "opus", Tokens(0, 5)),
+    ]
+    assert seen.of(Denied) == [Denied("Bash(rm)")]
+    assert seen.of(SessionUsage) == [SessionUsage(Tokens(1000, 55), Decimal("0.001055"))]
+
+
+async def test_an_agent_stops_before_a_turn_too_many_and_goes_on_there(stage: Stage) -> None:
+    prompt = "! request {}\n! request {}\n! request {}\n! say end"
+    first = await stage.rehearse(prompt, max_turns=2)
+    session = first.of(SessionSeen)[0].session_id
+    second = await stage.rehearse("Go on.", resume=session, max_turns=2)
+
+    assert (first.code, len(first.of(TurnSeen))) == (1, 2)
+    assert first.of(Stopped) == [Stopped(StopMode.TURNS)]
+    assert first.of(ErrorSeen) == first.of(ErrorCleared) == []
+    assert (second.code, second.of(TurnSeen)) == (0, [TurnSeen(f"{session}:3")])
+    assert (second.of(Stopped), second.of(MessageSeen)) == ([], [MessageSeen("end")])
 
 
 async def test_an_agent_that_hangs_can_be_ended_unless_it_ignores_term(stage: Stage) -> None:

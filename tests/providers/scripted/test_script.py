@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hurlicane_mcp.domain.failures import FailureKind
+from hurlicane_mcp.domain.refusals import Scope
 from hurlicane_mcp.errors import Invalid
 from hurlicane_mcp.providers import scripted_agent
 from hurlicane_mcp.providers.scripted_agent.script import FORMS, parse
@@ -16,12 +18,15 @@ from hurlicane_mcp.providers.scripted_agent.vocabulary import (
     Call,
     Commit,
     Crash,
+    Deny,
     Disconnect,
     Edit,
     Exit,
     Hang,
     Parallel,
     RateLimit,
+    Refuse,
+    Request,
     Run,
     Say,
     Script,
@@ -58,6 +63,23 @@ PIECES = (
         ("- run: {argv: [make], as: r}", Run(("make",), "r")),
         ("- say: 3", Say("3")),
         ("- usage: {input: 1, cost_usd: 0.1}", Usage(1, 0, Decimal("0.1"))),
+        ("- request: {input: 7}", Request(7, 0)),
+        ("- deny: Bash(rm)", Deny("Bash(rm)")),
+        ("- refuse: auth", Refuse(FailureKind.AUTH, "The model refused: auth")),
+        (
+            "- refuse: {kind: rate_limit, text: x, final: false, wait_s: 3, silent: true}",
+            Refuse(FailureKind.RATE_LIMIT, "x", final=False, wait_s=3.0, silent=True, times=1),
+        ),
+        (
+            "- refuse: {kind: usage_limit, text: x, scope: account, resets_in_s: 20, models: [a]}",
+            Refuse(
+                FailureKind.USAGE_LIMIT,
+                "x",
+                Scope.ACCOUNT,
+                resets_in_s=20.0,
+                models=frozenset({"a"}),
+            ),
+        ),
         ("- sleep: 2", Sleep(2.0)),
         ("- disconnect", Disconnect()),
         ("- rate_limit: codex", RateLimit("codex")),
@@ -114,6 +136,14 @@ def test_a_mapping_sets_what_holds_for_all_steps() -> None:
         ("- run: make", r"run: it takes argv"),
         ("- run: []", r"a program and its arguments, as a list"),
         ("- usage: {cost_usd: lots}", r"cost_usd is an amount"),
+        ("- request: {cost_usd: 1}", r"it has no 'cost_usd'"),
+        ("- refuse: tired", r"refuse: kind is one of auth, billing, "),
+        ("- refuse: {text: x}", r"refuse: kind is one of auth, billing, "),
+        ("- refuse: {kind: auth, scope: world}", r"scope is model or account"),
+        ("- refuse: {kind: auth, final: maybe}", r"final and silent are true or false"),
+        ("- refuse: {kind: auth, wait_s: -1}", r"seconds from 0"),
+        ("- refuse: {kind: auth, times: often}", r"times must be a whole number"),
+        ("- refuse: {kind: auth, models: opus}", r"models is a list of names"),
         ("- sleep: .inf", r"seconds from 0 to 86400"),
         ("- sleep: long", r"it takes seconds"),
         ("- exit: 256", r"whole number from 0 to 255"),

@@ -14,6 +14,7 @@ def test_a_session_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     begun = session.begin(tmp_path, None, "- hang")
     begun.steps_done, begun.turns, begun.cost_usd = 2, 3, Decimal("0.10")
     begun.variables["a"] = {"job_id": "job_1"}
+    begun.refusals["0"] = [1, 1764000000.5]
     begun.save()
 
     assert session.load(tmp_path, begun.session_id) == begun

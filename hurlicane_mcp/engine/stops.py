@@ -1,0 +1,204 @@
+"""Stopping jobs that have used what they may: turns, dollars, time, and the caps of the server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlmodel import Session
+
+from hurlicane_mcp.clock import Clock
+from hurlicane_mcp.domain.attempts import AttemptState, Outcome, OutcomeKind
+from hurlicane_mcp.domain.failures import Failure, FailureKind
+from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.domain.stops import Stop, StopMode, Verdict, verdict
+from hurlicane_mcp.engine import budgets, settlement
+from hurlicane_mcp.engine.budgets import Caps
+from hurlicane_mcp.ids import attempt_id
+from hurlicane_mcp.store import attempts, events, jobs, messages, queue
+from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.tables import AttemptRow, JobRow
+
+#: Who says it when the server itself speaks to an agent.
+SENDER = "hurlicane"
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What the next process of a job may use; None where nothing bounds it."""
+
+    turns: int
+    usd: Decimal | None = None
+    time: timedelta | None = None
+
+
+def stop_of(job: JobRow) -> Stop:
+    """The bound of *job*."""
+    return Stop(StopMode(job.stop_mode), job.stop_value)
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """Compares what was used with what may be, and acts on it, in the caller's transaction."""
+
+    caps: Caps = field(default_factory=Caps)
+
+    def may_start(self, session: Session, job: JobRow, now: datetime) -> bool:
+        """Whether *job* may have a new attempt. If not, it was parked or ended here."""
+        cap = budgets.cap_reached(session, self.caps, job.project, now)
+        if cap is not None:
+            queue.park(session, job, cap.resets_at, cap.name, cap.why, now)
+            return False
+        account = budgets.exhausted(session, job)
+        if account is not None:
+            settlement.end_waiting(session, job.id, _no_budget(job, account), now)
+            return False
+        return True
+
+    def rest(self, session: Session, job: JobRow, now: datetime) -> Rest:
+        """What is left for the next process of *job*."""
+        stop, rows = stop_of(job), attempts.of_job(session, job.id)
+        turns = max(1, stop.turns - sum(row.turns for row in rows))
+        usd = budgets.remaining_for_launch(session, job)
+        time = max(timedelta(seconds=1), stop.time - _run_time(rows, now)) if stop.time else None
+        return Rest(turns, usd, time)
+
+    def check(self, session: Session, attempt_id: str, now: datetime) -> None:
+        """Warn or stop the job of *attempt_id*, whose figures have just changed, and all others
+        that its costs count for."""
+        attempt = attempts.get(session, attempt_id)
+        job = jobs.many(session, [attempt.job_id])[attempt.job_id]
+        self._check_cap(session, job, now)
+        account = budgets.exhausted(session, job)
+        if account is not None:
+            self._stop_account(session, account, now)
+        elif job.payer_id is not None:
+            self._warn_account(session, job.payer_id, now)
+        self._check_own(session, job, now)
+
+    def check_time(self, session: Session, now: datetime) -> None:
+        """Warn or stop each running job that has a limit of time."""
+        for row in attempts.unsettled(session):
+            job = jobs.many(session, [row.job_id])[row.job_id]
+            if job.stop_mode == StopMode.TIME:
+                self._check_own(session, job, now)
+
+    def _check_own(self, session: Session, job: JobRow, now: datetime) -> None:
+        """The turns and the time of *job*."""
+        if job.status != JobStatus.RUNNING:
+            return
+        stop, rows = stop_of(job), attempts.of_job(session, job.id)
+        turns = Decimal(sum(row.turns for row in rows))
+        told = f"{turns} of {stop.turns} turns"
+        self._act(session, job, StopMode.TURNS, verdict(turns, Decimal(stop.turns)), told, now)
+        if stop.time is not None:
+            used = _minutes(_run_time(rows, now))
+            told = f"{used:.1f} of {stop.value} minutes"
+            found = verdict(used, _minutes(stop.time))
+            self._act(session, job, StopMode.TIME, found, told, now)
+
+    def _act(
+        self,
+        session: Session,
+        job: JobRow,
+        mode: StopMode,
+        found: Verdict,
+        told: str,
+        now: datetime,
+    ) -> None:
+        if found is Verdict.STOP:
+            stop(session, job, mode, now)
+        elif found is Verdict.WARN and job.warned_at is None:
+            warn(session, job, mode, told, now)
+
+    def _check_cap(self, session: Session, job: JobRow, now: datetime) -> None:
+        """At a cap nobody goes on before it is lifted: all that it bounds are parked."""
+        cap = budgets.cap_reached(session, self.caps, job.project, now)
+        if cap is None:
+            budgets.warn_of_caps(session, self.caps, job.project, now)
+            return
+        for row in attempts.unsettled(session):
+            other = jobs.many(session, [row.job_id])[row.job_id]
+            if cap.project in (None, other.project):
+                failure = Failure(FailureKind.BUDGET, cap.why)
+                outcome = Outcome(OutcomeKind.LIMITED, row.last_message, failure)
+                settlement.settle(session, row.id, outcome, now)
+
+    def _stop_account(self, session: Session, account: JobRow, now: datetime) -> None:
+        """Stop every agent that draws from *account*, and let no other begin."""
+        for job_id in budgets.drawing(session, account.id):
+            job = jobs.many(session, [job_id])[job_id]
+            if job.status == JobStatus.RUNNING:
+                stop(session, job, StopMode.BUDGET, now)
+            else:
+                settlement.end_waiting(session, job_id, _no_budget(job, account), now)
+
+    def _warn_account(self, session: Session, account_id: str, now: datetime) -> None:
+        account = jobs.many(session, [account_id])[account_id]
+        if account.warned_at is not None or account.stop_value is None:
+            return
+        spent = budgets.room(session, account_id).spent
+        if verdict(spent, account.stop_value) is Verdict.WARN:
+            told = f"${spent:.2f} of ${account.stop_value:.2f}"
+            warn(session, account, StopMode.BUDGET, told, now)
+
+
+class Timekeeper:
+    """Looks at the jobs that have a limit of time."""
+
+    def __init__(self, db: Database, clock: Clock, stops: Stops) -> None:
+        self._db = db
+        self._clock = clock
+        self._stops = stops
+
+    async def look(self) -> None:
+        """Warn or stop whoever is due. Their shims do the same should the server be away."""
+        if not await self._db.read(_has_timed):
+            return
+        now = self._clock.now()
+        await self._db.write(lambda session: self._stops.check_time(session, now))
+
+
+def stop(session: Session, job: JobRow, mode: StopMode, now: datetime) -> None:
+    """End a running *job* that has used what it may: done, with what its agent has said last."""
+    name = attempt_id(job.id, job.attempt)
+    attempt = attempts.get(session, name)
+    result = attempt.last_message or attempt.progress
+    if attempt.state != AttemptState.SETTLED:
+        settlement.settle(session, name, Outcome.stopped(mode, result), now)
+
+
+def warn(session: Session, job: JobRow, mode: StopMode, told: str, now: datetime) -> None:
+    """Tell once, also the agent, that most of what *job* may use is used."""
+    jobs.set_values(session, job.id, warned_at=now)
+    events.record(
+        session, now, "job.nearly_stopped", job.id, job.attempt or None, mode=mode, used=told
+    )
+    if job.status == JobStatus.RUNNING:
+        text = (
+            f"You have used {told} that this job may use. At the limit you are stopped. Bring your "
+            "work to a state that can be kept (commit it), and finish the job with what there is."
+        )
+        messages.add(session, job.id, SENDER, text, now)
+
+
+def _no_budget(job: JobRow, account: JobRow) -> Outcome:
+    whose = "Its budget" if account.id == job.id else f"The budget of job {account.id}"
+    reason = f"{whose} of ${account.stop_value:.2f} is spent."
+    return Outcome.failed(FailureKind.BUDGET, reason)
+
+
+def _has_timed(session: Session) -> bool:
+    rows = attempts.unsettled(session)
+    found = jobs.many(session, [row.job_id for row in rows])
+    return any(job.stop_mode == StopMode.TIME for job in found.values())
+
+
+def _run_time(rows: Sequence[AttemptRow], now: datetime) -> timedelta:
+    """How long the processes of these attempts ran, all together, until they were settled."""
+    spans = ((row.settled_at or now) - row.started_at for row in rows if row.started_at is not None)
+    return sum(spans, timedelta(0))
+
+
+def _minutes(span: timedelta) -> Decimal:
+    return Decimal(span.total_seconds()) / 60

@@ -1,0 +1,152 @@
+"""The book of usage and the sums that budgets are made of, on SQLite and PostgreSQL alike."""
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+
+from hurlicane_mcp.store import attempts, jobs, usage
+from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.tables import JobRow
+from hurlicane_mcp.store.usage import Grouping
+from tests.factories import add_job, claim, running
+from tests.fakes import BEGINNING
+
+pytestmark = pytest.mark.anyio
+
+MONDAY, TUESDAY = "2026-01-05", "2026-01-06"
+USD = Decimal
+
+
+def account(session: Session, budget: str, parent: JobRow | None = None) -> JobRow:
+    """A queued job with a budget of its own."""
+    job = add_job(session, parent=parent, stop_mode="budget", stop_value=USD(budget))
+    jobs.set_values(session, job.id, payer_id=job.id)
+    return jobs.get(session, job.id)
+
+
+def drawer(session: Session, parent: JobRow, cost: str = "0", **values: Any) -> JobRow:
+    """A job that draws from its parent's account, and what it has cost."""
+    return add_job(session, parent=parent, payer_id=parent.payer_id, cost_usd=USD(cost), **values)
+
+
+async def test_what_is_added_comes_on_top_and_what_is_taken_back_goes(store: Database) -> None:
+    def change(session: Session) -> str:
+        job = add_job(session)
+        for cost, tokens in (("0.25", 1000), ("0.5", 2000), ("-0.15", -500)):
+            key = (MONDAY, job.id, "claude", "claude-opus-5-5")
+            usage.add(session, *key, turns=1, output_tokens=tokens, cost_usd=USD(cost))
+        usage.add(session, TUESDAY, job.id, "claude", "claude-opus-5-5", input_tokens=7)
+        return job.id
+
+    job_id = await store.write(change)
+    found = await store.read(lambda s: usage.sums(s, Grouping.DAY, under=job_id))
+    by_day = {one.group: one for one in found}
+    monday, tuesday = by_day[MONDAY], by_day[TUESDAY]
+    assert (monday.turns, monday.output_tokens, monday.cost_usd) == (3, 2500, USD("0.6"))
+    assert (monday.has_cost, tuesday.has_cost, tuesday.input_tokens) == (True, False, 7)
+    assert await store.read(lambda s: usage.cost_of_day(s, MONDAY)) == USD("0.6")
+    assert await store.read(lambda s: usage.cost_of_day(s, "2026-01-07")) == 0
+
+
+async def test_nothing_added_is_no_row(store: Database) -> None:
+    def change(session: Session) -> int:
+        usage.add(session, MONDAY, add_job(session).id, "claude", "")
+        return len(usage.sums(session, Grouping.JOB))
+
+    assert await store.write(change) == 0
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (Grouping.DAY, {MONDAY: 6, TUESDAY: 8}),
+        (Grouping.MODEL, {"opus": 6, "gpt": 8}),
+        (Grouping.JOB, {"job_root": 2, "job_child": 12}),
+        (Grouping.PROJECT, {"/garden": 2, "/house": 12}),
+        (Grouping.TREE, {"job_root": 14}),
+    ],
+)
+async def test_usage_is_summed_up_in_each_way(
+    store: Database, by: Grouping, expected: dict[str, int]
+) -> None:
+    def change(session: Session) -> None:
+        root = add_job(session, id="job_root", project="/garden")
+        child = add_job(session, id="job_child", parent=root, project="/house")
+        add_job(session, id="job_other")
+        for day, job, model, cost in (
+            (MONDAY, root.id, "opus", "2"),
+            (MONDAY, child.id, "opus", "4"),
+            (TUESDAY, child.id, "gpt", "8"),
+            (MONDAY, "job_other", "opus", "100"),
+        ):
+            usage.add(session, day, job, "x", model, cost_usd=USD(cost))
+
+    await store.write(change)
+    costs: Counter[str] = Counter()
+    for one in await store.read(lambda s: usage.sums(s, by, under="job_root")):
+        costs[one.group] += int(one.cost_usd)
+    assert costs == expected
+    later = await store.read(lambda s: usage.sums(s, by, since=TUESDAY))
+    assert [one.cost_usd for one in later] == [USD(8)]
+    assert await store.read(lambda s: usage.cost_of_day(s, MONDAY, "/house")) == 4
+
+
+async def test_the_cost_of_a_tree_is_that_of_all_below(store: Database) -> None:
+    def change(session: Session) -> list[Decimal]:
+        root = account(session, "10")
+        jobs.set_values(session, root.id, cost_usd=USD("0.000000001"))
+        child = drawer(session, root, "1", status="done")
+        drawer(session, child, "2.5")
+        drawer(session, root, "4")
+        return [usage.cost_of_tree(session, one) for one in (root.id, child.id, "job_none")]
+
+    assert await store.write(change) == [USD("7.500000001"), USD("3.5"), 0]
+
+
+async def test_accounts_are_found_above_and_below_with_what_was_drawn(store: Database) -> None:
+    def change(session: Session) -> None:
+        root = account(session, "10")
+        plain = drawer(session, root, "1")
+        inner = account(session, "4", parent=plain)
+        drawer(session, inner, "0.5")
+        closed = account(session, "2", parent=inner)
+        jobs.set_values(session, closed.id, status="done", cost_usd=USD("1.5"))
+        above = usage.accounts_over(session, closed.id)
+        assert [one.id for one in above] == [closed.id, inner.id, root.id]
+        accounts = usage.accounts_within(session, root.id)
+        whole, part = accounts.room(root.id), accounts.room(inner.id)
+        # The inner one reserves all of its 4 dollars, of which 2 are spent.
+        assert (whole.spent, whole.reserved, whole.free) == (USD(3), USD(2), USD(5))
+        assert (part.spent, part.reserved, part.free) == (USD(2), 0, USD(2))
+        assert (accounts.is_open(inner.id), accounts.is_open(closed.id)) == (True, False)
+
+    await store.write(change)
+
+
+async def test_open_jobs_of_a_tree_come_deepest_first(store: Database) -> None:
+    def change(session: Session) -> bool:
+        root = account(session, "10")
+        done = drawer(session, root, status="done")
+        left = drawer(session, done)
+        other = drawer(session, root)
+        return list(usage.open_in_tree(session, root.id)) == [left.id, other.id, root.id]
+
+    assert await store.write(change)
+
+
+async def test_the_models_that_answered_are_named_in_order(store: Database) -> None:
+    def change(session: Session) -> list[str]:
+        job, first = running(session)
+        attempts.write(session, first.id, model_used="opus")
+        for model in ("sonnet", None, "opus"):
+            number = jobs.get(session, job.id).attempt
+            attempts.settle(session, f"{job.id}.{number}", BEGINNING)
+            attempts.end(session, f"{job.id}.{number}", BEGINNING)
+            jobs.set_values(session, job.id, status="queued")
+            attempts.write(session, claim(session, job.id).id, model_used=model)
+        return list(usage.models_used(session, job.id))
+
+    assert await store.write(change) == ["scripted:opus", "scripted:sonnet"]
