@@ -20,7 +20,7 @@ from hurlicane_mcp.errors import Invalid
 ModelArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="Id or alias, also as provider:model; `claude:*` is all of claude."
+        metavar="MODEL", help="Id or alias, also as provider:model; `claude` is all of its models."
     ),
 ]
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")

@@ -63,14 +63,19 @@ def cause(limit: Mapping[str, Any]) -> str:
 
 def remedy(limit: Mapping[str, Any]) -> str:
     """What a person does to end a limit that lasts."""
-    clear = f"`hurlicane models clear {limit['name']}`"
+    clear = _cleared(limit["name"])
     first = None if limit["manual"] else dict(_REMEDIES).get(limit["kind"])
     return f"{first}, then {clear}" if first else f"{clear} ends it"
 
 
 def named(by: str) -> str:
-    """A model as commands take it, from what a job is parked for: `claude/*` is `claude:*`."""
+    """A model as it is listed, from what a job is parked for: `claude/*` is `claude:*`."""
     return by.replace("/", ":", 1)
+
+
+def _cleared(name: str) -> str:
+    """The command that ends a limit. Without a star, which a shell might take for a pattern."""
+    return f"`hurlicane models clear {name.removesuffix(':*')}`"
 
 
 def _limited(data: Mapping[str, Any]) -> str:
@@ -82,9 +87,7 @@ def _limited(data: Mapping[str, Any]) -> str:
 
 def _parked(data: Mapping[str, Any]) -> str:
     told = f"parked {until(data.get('not_before'))}: {brief(data['why'], _TEXT)}"
-    return (
-        told if data.get("not_before") else f"{told} `hurlicane models clear {named(data['by'])}`"
-    )
+    return told if data.get("not_before") else f"{told} {_cleared(named(data['by']))}"
 
 
 def _refused(data: Mapping[str, Any]) -> str:

@@ -108,11 +108,11 @@ def _limited(facts: JobFacts, after: str) -> Cause:
     if facts.not_before is not None:
         told = "It goes on by itself then, with the first model that may be used."
         return Cause(because, told, until=facts.not_before)
-    provider, _, model = facts.limited_by.partition("/") if facts.limited_by else ("", "", "")
+    name = (facts.limited_by or "").removesuffix("/*").replace("/", ":", 1)
     return Cause(
         because,
-        f"Put that right (log in, pay, choose a model), then run `hurlicane models clear "
-        f"{provider}:{model}`: it goes on at once.",
+        f"Put that right (log in, pay, choose a model), then run `hurlicane models clear {name}`: "
+        "it goes on at once.",
     )
 
 

@@ -23,6 +23,7 @@ from hurlicane_mcp.providers.base import (
     Refused,
     RequestUsage,
     RunUsage,
+    SessionBase,
     SessionSeen,
     SessionUsage,
     Stopped,
@@ -123,6 +124,8 @@ class _Entry:
                 self._note(reading)
             case RunUsage(tokens):
                 self._meter.run(tokens)
+            case SessionBase(tokens, cost_usd):
+                self._meter.begin(tokens, cost_usd)
             case SessionUsage(tokens, cost_usd):
                 self._meter.session(tokens, cost_usd)
             case RequestUsage(request_id, model, tokens):

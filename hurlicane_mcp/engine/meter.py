@@ -35,9 +35,13 @@ class Meter:
         counts = _counts(tokens)
         self._set(counts, self._cost_of(tokens), is_estimated=False)
 
+    def begin(self, tokens: Tokens, cost_usd: Decimal) -> None:
+        """What the session had used before this process, killed ones included or not."""
+        self._values["session_base"] = {**_counts(tokens), "cost_usd": str(cost_usd)}
+
     def session(self, tokens: Tokens | None, cost_usd: Decimal | None) -> None:
         """A final figure of the whole session, of which earlier attempts had their part."""
-        base: dict[str, Any] = self._attempt.session_base
+        base: dict[str, Any] = self._now("session_base")
         seen: dict[str, Any] = dict(self._now("session_seen"))
         counts: dict[str, int] | None = None
         cost = None
@@ -119,7 +123,7 @@ def _largest(tokens: Tokens, before: dict[str, int]) -> Tokens:
 def _difference(total: Any, before: Any) -> Any:
     """What came on top of *before*; the whole of a *total* that has gone down.
 
-    Claude Code forgets the cost of a run that was killed, so its total may be lower than one that
-    we saw (measured 2026-11-24).
+    A CLI forgets what a run has used that was killed, so its total may be lower than one that we
+    saw.
     """
     return total - before if total >= before else total

@@ -224,6 +224,8 @@ class Models:
             model = "" if text == DEFAULT else text
             adapter = self._providers.get(provider)
             return Key(provider, model if model == ACCOUNT else adapter.resolve_model(model))
+        if text in self._providers.names:  # no shell takes its star for a pattern
+            return Key(text, ACCOUNT)
         if text in ("", DEFAULT, ACCOUNT):
             whose = ", ".join(f"{name}:{text or DEFAULT}" for name in self._providers.names)
             raise Invalid(f"`model` {text!r} is a different one for each provider: write {whose}.")

@@ -90,12 +90,24 @@ class RunUsage:
 class SessionUsage:
     """A figure that the CLI counts over the whole session, earlier processes included.
 
-    What this attempt used is the difference to the last figure of the attempts before it. A
-    figure lower than that (the CLI forgets killed runs) is booked whole.
+    What this attempt used is the difference to the `SessionBase`, if the CLI tells one, else to the
+    last figure of the attempts before it. A figure lower than that is booked whole.
     """
 
     tokens: Tokens | None = None
     cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBase:
+    """What the session had used before this process began, by the CLI's own figures.
+
+    It comes before the `SessionUsage` that it is a part of, and replaces what is known of the
+    attempts before. Of one that was killed the CLI may have booked all or nothing.
+    """
+
+    tokens: Tokens
+    cost_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +199,7 @@ Reading: TypeAlias = (
     | ModelSeen
     | TurnSeen
     | RunUsage
+    | SessionBase
     | SessionUsage
     | RequestUsage
     | MessageSeen

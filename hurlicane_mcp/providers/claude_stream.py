@@ -4,6 +4,7 @@ Measured with version 2.1.330 in November 2026.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
@@ -19,6 +20,7 @@ from hurlicane_mcp.providers.base import (
     Reading,
     Refused,
     RequestUsage,
+    SessionBase,
     SessionSeen,
     SessionUsage,
     Stopped,
@@ -184,10 +186,13 @@ def _result(event: Json) -> Iterator[Reading]:
     # `usage` misses requests that the last answer ended and counts dropped ones; `modelUsage` is
     # what the cost is made of. Both are of the whole session. Without a request both are empty,
     # and say nothing of the session's earlier runs.
-    if used := event["modelUsage"].entries:
+    used, latest = event["modelUsage"].entries, event["model_usage_since_last_result"].entries
+    if used:
+        if latest and event["result_index"].count == 0:
+            yield _base(event)
         yield SessionUsage(_tokens(usage for _, usage in used), event["total_cost_usd"].amount)
-    if latest := event["model_usage_since_last_result"].entries or used:
-        yield ModelSeen(max(latest, key=lambda entry: entry[1]["outputTokens"].count)[0])
+    if newest := latest or used:
+        yield ModelSeen(max(newest, key=lambda entry: entry[1]["outputTokens"].count)[0])
     if mode := STOPS.get(event["subtype"].text):
         yield Stopped(mode)
     # A failure of the API is a "success" with `is_error`.
@@ -211,6 +216,26 @@ def _request_tokens(usage: Json) -> Tokens:
         cache_read=usage["cache_read_input_tokens"].count,
         cache_write=usage["cache_creation_input_tokens"].count,
     )
+
+
+def _base(result: Json) -> SessionBase:
+    """What the session had used before this process, whose first result this is.
+
+    A run that was ended with SIGTERM is a part of it, one that was killed with SIGKILL is not.
+    """
+    whole = _tokens(usage for _, usage in result["modelUsage"].entries)
+    own = tuple(usage for _, usage in result["model_usage_since_last_result"].entries)
+    part = _tokens(iter(own))
+    own_usd = sum((usage["costUSD"].amount or Decimal(0) for usage in own), Decimal(0))
+    tokens = Tokens(
+        input=max(0, whole.input - part.input),
+        output=max(0, whole.output - part.output),
+        cache_read=max(0, whole.cache_read - part.cache_read),
+        cache_write=max(0, whole.cache_write - part.cache_write),
+    )
+    # Not from the models' costs: these are rounded, and must not come out above the total.
+    total_usd = result["total_cost_usd"].amount or Decimal(0)
+    return SessionBase(tokens, max(Decimal(0), total_usd - own_usd))
 
 
 def _tokens(usages: Iterator[Json]) -> Tokens:

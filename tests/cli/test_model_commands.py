@@ -124,16 +124,16 @@ def test_run_says_for_what_a_job_is_parked_and_goes_on_when_that_is_cleared(
         explained = line if "by hand: Rest." in line else ""
     job = parked.split()[0]
     assert "parked until it is cleared: scripted/* is limited" in parked
-    assert "`hurlicane models clear scripted:*`" in parked
+    assert "`hurlicane models clear scripted`" in parked
     assert explained.strip() == (
         "scripted:* is limited until it is cleared (by hand: Rest.): "
-        "`hurlicane models clear scripted:*` ends it"
+        "`hurlicane models clear scripted` ends it"
     )
     assert "parked: scripted/*" in hurlicane("ps").stdout
     doctor = hurlicane("doctor").stdout
     assert "scripted:* is limited until it is cleared, 1 jobs parked for it" in doctor
-    assert "`hurlicane models clear scripted:*` ends it" in doctor
-    cleared = hurlicane("models", "clear", "scripted:*")
+    assert "`hurlicane models clear scripted` ends it" in doctor
+    cleared = hurlicane("models", "clear", "scripted")
     assert cleared.stderr == "scripted:* may be used again. Parked for it: 1.\n"
     output, _ = following.communicate(timeout=60)
     assert (following.returncode, output) == (0, "ok\n")

@@ -91,7 +91,7 @@ REFUSED = {"failure_kind": "overloaded", "text": "API Error: 529", "final": Fals
         (
             "job.parked",
             {"not_before": None, "by": "claude/*", "why": "claude/* is limited."},
-            "parked until it is cleared: claude/* is limited. `hurlicane models clear claude:*`",
+            "parked until it is cleared: claude/* is limited. `hurlicane models clear claude`",
         ),
         (
             "job.parked",
@@ -147,9 +147,9 @@ def test_events_about_other_things_have_no_words_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("kind", "remedy"),
     [
-        ("auth", "log in with its CLI, then `hurlicane models clear claude:*`"),
-        ("billing", "pay what is due, then `hurlicane models clear claude:*`"),
-        ("rate_limit", "`hurlicane models clear claude:*` ends it"),
+        ("auth", "log in with its CLI, then `hurlicane models clear claude`"),
+        ("billing", "pay what is due, then `hurlicane models clear claude`"),
+        ("rate_limit", "`hurlicane models clear claude` ends it"),
     ],
 )
 def test_a_limit_that_lasts_says_what_a_person_can_do(kind: str, remedy: str) -> None:
@@ -164,7 +164,7 @@ def test_a_parked_job_of_a_tree_is_shown_as_parked_until_it_moves() -> None:
     tree = JobTree("root")
     tree.take(happened("job.created", "root", status="queued", title="root"))
     parked = tree.take(happened("job.parked", "root", not_before=None, by="claude/*", why="No."))
-    assert parked == "parked until it is cleared: No. `hurlicane models clear claude:*`"
+    assert parked == "parked until it is cleared: No. `hurlicane models clear claude`"
     assert (tree.jobs["root"]["status"], tree.jobs["root"]["limited_by"]) == ("queued", "claude/*")
     tree.take(happened("job.running", "root", 1))
     assert tree.jobs["root"]["limited_by"] is None

@@ -17,6 +17,7 @@ from hurlicane_mcp.providers.base import (
     Reading,
     RequestUsage,
     RunUsage,
+    SessionBase,
     SessionSeen,
     SessionUsage,
     Tokens,
@@ -89,6 +90,23 @@ async def test_a_total_that_went_down_is_booked_whole(db: Database) -> None:
         return attempts.get(session, attempt.id)
 
     assert (await db.write(change)).cost_usd == Decimal("0.20")
+
+
+async def test_what_the_cli_says_of_earlier_runs_counts_more_than_what_they_told(
+    db: Database,
+) -> None:
+    """One that was stopped has told nothing, and its figures are in the session's total."""
+
+    def change(session: Session) -> AttemptRow:
+        _, attempt = running(session)
+        attempts.write(session, attempt.id, session_base={"input": 1, "cost_usd": "0.01"})
+        before = SessionBase(Tokens(input=100), Decimal("0.50"))
+        total = SessionUsage(Tokens(input=130), Decimal("0.70"))
+        BOOK(session, attempt.id, (before, total), 1, BEGINNING)
+        return attempts.get(session, attempt.id)
+
+    attempt = await db.write(change)
+    assert (attempt.input_tokens, attempt.cost_usd) == (30, Decimal("0.20"))
 
 
 async def test_an_error_that_was_overcome_is_forgotten(db: Database) -> None:

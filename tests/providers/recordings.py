@@ -16,6 +16,7 @@ from hurlicane_mcp.providers.base import (
     Reading,
     Refused,
     RequestUsage,
+    SessionBase,
     SessionSeen,
     SessionUsage,
     Stopped,
@@ -97,6 +98,8 @@ def _with_figures(run: Run, reading: Reading) -> Run:
     match reading:
         case SessionUsage():
             return replace(run, usage=reading)
+        case SessionBase():
+            return run  # what the engine makes of it is tested there
         case RequestUsage():
             return replace(run, live=(*run.live, reading))
         case Refused(refusal):

@@ -20,6 +20,7 @@ from hurlicane_mcp.providers.base import (
     ModelSeen,
     Refused,
     RequestUsage,
+    SessionBase,
     SessionSeen,
     SessionUsage,
     Tokens,
@@ -29,7 +30,7 @@ from hurlicane_mcp.providers.base import (
 from hurlicane_mcp.providers.claude import ClaudeProvider, Permissions
 from hurlicane_mcp.providers.claude_stream import PIECE
 from tests.providers.noise import check_storable, lines_with, spoiled
-from tests.providers.recordings import recordings, replay
+from tests.providers.recordings import DATA, recordings, replay
 
 CLAUDE = ClaudeProvider()
 LINES = tuple(line for path in recordings("claude") for line in path.read_bytes().splitlines())
@@ -273,6 +274,13 @@ def test_a_run_that_ended_well(
     assert run.usage is not None
     assert run.usage.tokens == usage.tokens
     assert run.usage.cost_usd == pytest.approx(usage.cost_usd, abs=Decimal("1e-12"))
+
+
+def test_a_resumed_run_tells_what_its_session_had_used_before() -> None:
+    lines = (DATA / "claude" / "resume_b_resumed.ndjson").read_bytes().splitlines()
+    readings = [one for line in lines for one in CLAUDE.parse_line(line)]
+    (before,) = [one for one in readings if isinstance(one, SessionBase)]
+    assert before == SessionBase(Tokens(1000, 50, 300, 200), Decimal("0.00606"))
 
 
 @pytest.mark.parametrize(
