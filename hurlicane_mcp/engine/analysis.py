@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from hurlicane_mcp.domain.attempts import Outcome
 from hurlicane_mcp.domain.jobs import Completion, JobStatus
+from hurlicane_mcp.engine.chains import Step, chain_of
 from hurlicane_mcp.ids import attempt_id, new_id
 from hurlicane_mcp.store import attempts, jobs
 from hurlicane_mcp.store.tables import JobRow
@@ -47,6 +48,7 @@ def begin_analysis(session: Session, job: JobRow, outcome: Outcome, now: datetim
         run_dir=attempt.run_dir,
         task=_quoted(jobs.get(session, job.id).description),
     )
+    cheap = CHEAP_MODELS.get(job.provider)
     values: dict[str, Any] = {
         "id": new_id("job"),
         "created_at": now,
@@ -58,7 +60,9 @@ def begin_analysis(session: Session, job: JobRow, outcome: Outcome, now: datetim
         "work_dir": job.work_dir,
         "project": job.project,
         "provider": job.provider,
-        "model": CHEAP_MODELS.get(job.provider),
+        "model": cheap,
+        # If that one is limited, whatever the job itself may run on will do.
+        "chain": [str(step) for step in dict.fromkeys((Step(job.provider, cheap), *chain_of(job)))],
         "completion": Completion.EXIT,
         "parent_id": job.id,
         "payer_id": job.payer_id,

@@ -171,10 +171,16 @@ def open_in_tree(session: Session, job_id: str) -> Sequence[str]:
 
 
 def models_used(session: Session, job_id: str) -> Sequence[str]:
-    """The models that have answered the job, the first one first, each as `provider:model`."""
+    """The models that have answered the job, the first one first, each as `provider:model`.
+
+    Codex does not tell its model: then it is the one that was asked for.
+    """
+    has_answered = (col(AttemptRow.turns) > 0) | col(AttemptRow.called_at).is_not(None)
+    asked = case((has_answered, col(AttemptRow.model)), else_=None)
+    model = func.coalesce(col(AttemptRow.model_used), asked)
     query = (
-        select(AttemptRow.provider, AttemptRow.model_used)
-        .where(col(AttemptRow.job_id) == job_id, col(AttemptRow.model_used).is_not(None))
+        select(AttemptRow.provider, model)
+        .where(col(AttemptRow.job_id) == job_id, model.is_not(None))
         .order_by(col(AttemptRow.number))
     )
     return list(dict.fromkeys(f"{provider}:{model}" for provider, model in session.exec(query)))

@@ -119,7 +119,10 @@ async def test_an_agents_tools_fit_into_twelve_kilobytes(server: RunningServer, 
     assert len(listed.model_dump_json(by_alias=True, exclude_none=True)) <= 12 * 1024
     agents = {tool.name for tool in listed.tools}
     assert agents - operators == {"report_status", "finish_job", "ask_user"}
-    assert operators - agents == {"answer_question", "list_agents"}
+    assert operators - agents == {
+        *("answer_question", "clear_model_limit", "dismiss_warning", "list_agents"),
+        *("list_models", "set_model_limit"),
+    }
 
 
 async def test_without_a_known_token_nothing_is_answered(server: RunningServer) -> None:

@@ -16,6 +16,9 @@ LOCK_PATIENCE_S = 20.0
 IDENTITY = ("-c", "user.name=Scripted Agent", "-c", "user.email=scripted@localhost")
 QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "-c", "gc.auto=0")
 LOCKED = ("index.lock", "cannot lock ref", "unable to lock", "unable to create")
+# Another commit had read the index before our `add` and has written it back since (git reads it
+# before it takes its lock; measured with 2.39): the file is added once more.
+FORGOTTEN = "did not match any file(s) known to git"
 NOTHING = ("nothing to commit", "nothing added to commit", "no changes added to commit")
 
 
@@ -63,8 +66,15 @@ async def commit(path: str, message: str) -> str:
         Conflict: git refuses, or somebody holds its locks for more than 20 s.
         OSError: there is no git.
     """
-    await _git("add", "--", path)
-    said = await _git("commit", "--quiet", f"--message={message}", "--", path, accept=NOTHING)
+    deadline = anyio.current_time() + LOCK_PATIENCE_S
+    while True:
+        await _git("add", "--", path)
+        accept = (*NOTHING, FORGOTTEN)
+        said = await _git("commit", "--quiet", f"--message={message}", "--", path, accept=accept)
+        if FORGOTTEN not in said:
+            break
+        if anyio.current_time() > deadline:
+            raise Conflict(f"git commit: {said.strip()}")
     if any(words in said for words in NOTHING):
         return ""
     return (await _git("rev-parse", "--short", "HEAD")).strip()

@@ -243,9 +243,13 @@ async def test_agents_that_share_a_worktree_all_commit(stage: Stage) -> None:
         commit = {"commit": {"path": f"{name}.txt", "append": "line\n", "message": name}}
         return f"```script\n- repeat: {{times: 6, steps: [{json.dumps(commit)}]}}\n```"
 
+    async def commit(name: str) -> None:
+        rehearsed = await stage.rehearse(prompt(name))
+        assert rehearsed.of(ErrorSeen) == []
+
     async with anyio.create_task_group() as tasks:
         for name in ("left", "right"):
-            tasks.start_soon(stage.rehearse, prompt(name))
+            tasks.start_soon(commit, name)
 
     subjects = Counter(stage.git("log", "--format=%s").splitlines())
     assert subjects == {"left": 6, "right": 6}
