@@ -10,14 +10,19 @@ the prompt from standard input. The prompt's line `bench: WORD` says what it doe
             as hold; until then call report_status with pauses of MS, and tell the bench how it went
     lose    tell the bench that it runs; when the bench says so, print what Claude Code prints when
             it cannot reach us, tell the bench when that was, and become `sleep`
+    refuse  as lose, with what it prints when its model refuses for the first time
+    limit   as lose, with what it prints at a limit of the account; the bench says when that ends
 
-A resumed agent's prompt says nothing of that: it does as `hang`.
+A resumed agent's prompt says nothing of that, but its session's name does: it is made by the first
+agent. After `limit` it does as `answer`, which is as lose with a line of the model's answer; after
+everything else as `hang`.
 """
 
 import _socket
 import os
 import sys
 import time
+from types import MappingProxyType
 
 from bench.wire import Refused, Wire, tool_call
 
@@ -31,9 +36,10 @@ agent.main(born_ns)
 """
 CONTROL = "BENCH_CONTROL"  #: the environment variable that names the bench's socket
 
-_INIT = '{"type":"system","subtype":"init","session_id":"bench","model":"claude-bench"}'
+_INIT = '{"type":"system","subtype":"init","session_id":"%s","model":"%s"}'
+_SESSION = "bench-"  #: the beginning of its name; the rest is the word for whoever goes on with it
 _RESULT = '{"result":"Nothing was to be done."}'
-_SAY = (
+ANSWER = (
     '{"type":"assistant","message":{"id":"bench","model":"claude-bench",'
     '"content":[{"type":"text","text":"Still at it."}]}}'
 )
@@ -41,6 +47,15 @@ LOST = (  #: how Claude Code tells its model that we cannot be reached
     '{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,'
     '"content":"MCP server \\"hurlicane\\" is not connected"}]}}'
 )
+REFUSED = (  #: its first refusal, after which it would try again by itself
+    '{"type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":531,'
+    '"error_status":429,"error":"rate_limit"}'
+)
+LIMITED = (  #: a five-hour limit, with the second of the epoch at which that ends
+    '{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":%s,'
+    '"rateLimitType":"five_hour","isUsingOverage":false}}'
+)
+_LINES = MappingProxyType({"lose": LOST, "refuse": REFUSED, "limit": LIMITED, "answer": ANSWER})
 
 
 class Server:
@@ -71,9 +86,9 @@ class Control:
         """Tell the bench *line*."""
         self._socket.sendall(line.encode() + b"\n")
 
-    def await_order(self) -> None:
-        """Return when the bench says anything, or is gone."""
-        self._socket.recv(64)
+    def await_order(self) -> str:
+        """What the bench says, as soon as it does; nothing if it is gone."""
+        return self._socket.recv(64).decode().strip()
 
     def is_ordered(self) -> bool:
         """Whether `await_order` would return at once."""
@@ -88,16 +103,19 @@ def main(born_ns: int) -> None:
     """Do what the prompt says. *born_ns* is when the program's first statement ran."""
     prompt = sys.stdin.read()
     word = (prompt.partition("bench: ")[2].split(maxsplit=1) or ("hang",))[0]
-    url, token = connection_of(sys.argv[sys.argv.index("--mcp-config") + 1])
-    print(_INIT, flush=True)
+    session = _option("--resume", _SESSION + ("answer" if word == "limit" else "hang"))
+    if session == _option("--resume"):
+        word = session.removeprefix(_SESSION)
+    url, token = connection_of(_option("--mcp-config"))
+    print(_INIT % (session, _option("--model", "claude-bench")), flush=True)
     if word == "finish":
         Server(url, token).call("finish_job", _RESULT)
         os._exit(0)  # without the interpreter's own farewell
     control = Control(os.environ[CONTROL])
     control.say(f"{born_ns} {os.environ['HURLICANE_ATTEMPT']} {token}")
-    if word == "lose":
-        lose(control)
-    if word in ("hang", "lose"):
+    if line := _LINES.get(word):
+        show(control, line)
+    if line or word == "hang":
         os.execv("/bin/sleep", ("sleep", "3600"))
     server = Server(url, token)
     if word.startswith("report-"):
@@ -109,18 +127,18 @@ def main(born_ns: int) -> None:
     os._exit(0)
 
 
-def lose(control: Control) -> None:
-    """Lose the connection to the server when the bench says so."""
-    control.await_order()
-    lost_ns = time.monotonic_ns()
-    print(LOST, flush=True)
-    control.say(str(lost_ns))
+def show(control: Control, line: str) -> None:
+    """Print *line* when the bench says so, with what it says in the place of `%s`."""
+    order = control.await_order()
+    shown_ns = time.monotonic_ns()
+    print(line.replace("%s", order), flush=True)
+    control.say(str(shown_ns))
 
 
 def report(server: Server, control: Control, pause_s: float) -> None:
     """Be busy as agents are: a line of output and a call, again and again."""
     while not control.is_ordered():
-        print(_SAY, flush=True)
+        print(ANSWER, flush=True)
         try:
             server.call("report_status", '{"text":"Still at it."}')
         except (OSError, Refused) as error:
@@ -135,6 +153,10 @@ def connection_of(config: str) -> tuple[str, str]:
     with open(config, encoding="utf-8") as file:  # noqa: PTH123  (pathlib costs 10 ms to import)
         text = file.read()
     return _after(text, '"url": "'), _after(text, '"Bearer ')
+
+
+def _option(name: str, otherwise: str = "") -> str:
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else otherwise
 
 
 def _after(text: str, words: str) -> str:

@@ -1,6 +1,7 @@
 """The socket on which bench agents say that they run, and are told to finish."""
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -37,9 +38,12 @@ class HeldAgent:
         """When finish_job had answered it, on the monotonic clock. Blocks until then."""
         return int(_line(self.line))
 
-    def lose(self) -> int:
-        """Have it lose the connection to the server; when that was, on the monotonic clock."""
-        self.line.sendall(b"lose\n")
+    def order(self, value: str = "now") -> None:
+        """Have it print the line that it has in store, which may need a *value*."""
+        self.line.sendall(f"{value}\n".encode())
+
+    def shown_ns(self) -> int:
+        """When it did, on the monotonic clock. Blocks until then."""
         return int(_line(self.line))
 
     def kill(self) -> int:
@@ -91,6 +95,10 @@ class Control:
         line.settimeout(TIMEOUT_S)
         born_ns, attempt, token = _line(line).split()
         return HeldAgent(int(born_ns), attempt, token, line, _pid_behind(line))
+
+    def is_anyone_there(self, timeout_s: float) -> bool:
+        """Whether an agent says within this time that it runs; `agent` gives it."""
+        return bool(select.select([self._listener], [], [], max(0.0, timeout_s))[0])
 
     def close(self) -> None:
         """Stop listening."""

@@ -57,7 +57,8 @@ def measure_loss() -> Figures:
         agents = server.agents("lose", AGENTS)
         lost_ns: dict[str, int] = {}
         for agent in agents[:LOST]:
-            lost_ns[agent.job_id] = agent.lose()
+            agent.order()
+            lost_ns[agent.job_id] = agent.shown_ns()
             time.sleep(LOST_EVERY_S)
         resumed = [folder.control.agent() for _ in lost_ns]
     took = [(one.born_ns - lost_ns[one.job_id]) / 1e9 - GRACE_S for one in resumed]

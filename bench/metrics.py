@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from bench import calls, deaths, drain, floors, jobs, process, restart
+from bench import calls, deaths, drain, floors, jobs, limits, process, restart
 from bench.figures import Figures
 
 Measure: TypeAlias = Callable[[], Figures]
@@ -131,6 +131,15 @@ METRICS = (
         "floor_process_start_ms",
     ),
     Metric("lost_resume_s", deaths.measure_loss, (Bar("≤", 5, statistic="max"),)),
+    Metric(
+        "refusal_moved_ms",
+        limits.measure_move,
+        (Bar("≤", 2000, statistic="p99"),),
+        "floor_process_start_ms",
+        "208,000",
+    ),
+    Metric("limit_storm_probes", limits.measure_storm, (Bar("≤", 1),)),
+    Metric("limit_storm_s", limits.measure_storm, floor="floor_storm50_s"),
     Metric("drain_ms", drain.measure, (Bar("≤", 2000, statistic="max"),)),
     Metric("drain_answered_of_50", drain.measure, (Bar("≥", 50),)),
     Metric("schema_bytes_agent", jobs.measure, (Bar("≤", 12 * 1024),)),
@@ -141,6 +150,7 @@ METRICS = (
     Metric("floor_tool_50_per_s", floors.measure_tool, floor="floor_route_50_per_s"),
     Metric("floor_process_start_ms", floors.measure_process),
     Metric("floor_fanout100_s", floors.measure_process),
+    Metric("floor_storm50_s", floors.measure_storm),
     Metric("floor_commits_per_s", floors.measure_commits),
     Metric("floor_import_ms", process.measure_start),
     Metric("floor_import_rss_mib", process.measure_start),

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ import psutil
 from bench import agent
 from bench.control import Control, HeldAgent
 from bench.figures import MeasurementFailed
-from bench.wire import Wire, tool_call
+from bench.wire import Wire, get, tool_call
 
 ROOT = Path(__file__).parent.parent
 STOP_LIMIT_S = 20.0
@@ -101,9 +101,17 @@ class Server:
         """The structured answer of a tool."""
         return structured(self._wire.exchange(self.request(tool, token, **arguments)))
 
-    def create(self, word: str, token: str | None = None) -> str:
-        """The id of a new job whose agent does as *word* says; see `bench.agent`."""
-        return self.call("create_job", token, description=f"bench: {word}")["job_id"]
+    def create(self, word: str, token: str | None = None, **more: Any) -> str:
+        """The id of a new job whose agent does as *word* says; see `bench.agent`. *more*: what
+        else create_job takes.
+        """
+        return self.call("create_job", token, description=f"bench: {word}", **more)["job_id"]
+
+    def attempts(self, job_id: str) -> Sequence[dict[str, Any]]:
+        """All attempts at a job, the first one first, as `/api/jobs/JOB/attempts` has them."""
+        self.reconnect()  # the server closes a connection that has been idle for some seconds
+        body = self._wire.exchange(get(self.port, self.token, f"/api/jobs/{job_id}/attempts"))
+        return json.loads(body)["attempts"]
 
     def agents(self, word: str, count: int) -> list[HeldAgent]:
         """*count* running agents of new jobs."""

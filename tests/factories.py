@@ -53,7 +53,7 @@ def add_job(
 
 def booking() -> Booking:
     """What writes readings down, with scripted agents, no chains, no caps, and no luck."""
-    providers = Providers({"scripted": ScriptedProvider()})
+    providers = Providers({name: ScriptedProvider() for name in ("scripted", "other")})
     ledger = Ledger(Chains(providers), luck=lambda: 0.0)
     return Booking(providers, ledger, Stops())
 

@@ -66,14 +66,16 @@ class Accounts:
 
     def room(self, account_id: str) -> Room:
         """What has become of the budget of this account."""
-        account = self._accounts[account_id]
-        spent, reserved = account.spent, NOTHING
+        reserved = NOTHING
         for below in self._below.get(account_id, ()):
-            theirs = self.room(below.id)
-            spent += theirs.spent
             if self.is_open(below.id):
-                reserved += max(NOTHING, theirs.rest)
-        return Room(account.budget, spent, reserved)
+                reserved += max(NOTHING, below.budget - self.spent(below.id))
+        return Room(self._accounts[account_id].budget, self.spent(account_id), reserved)
+
+    def spent(self, account_id: str) -> Decimal:
+        """US dollars that everything below this account has cost, itself included."""
+        below = self._below.get(account_id, ())
+        return sum((self.spent(one.id) for one in below), self._accounts[account_id].spent)
 
     def is_open(self, account_id: str) -> bool:
         """Whether any job may still draw from it, or from an account below.

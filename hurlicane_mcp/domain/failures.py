@@ -77,7 +77,7 @@ POLICIES: Mapping[FailureKind, Policy] = MappingProxyType(
         FailureKind.NETWORK: Policy(marks_account=True, lasts=False),
         FailureKind.BILLING: Policy(marks_account=True, lasts=True),
         FailureKind.AUTH: Policy(marks_account=True, lasts=True),
-        FailureKind.UNKNOWN_MODEL: Policy(marks_account=False, lasts=True),
+        FailureKind.UNKNOWN_MODEL: Policy(marks_account=False, lasts=False),
     }
 )
 

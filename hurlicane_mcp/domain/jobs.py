@@ -54,7 +54,12 @@ JOB: Machine[JobStatus, JobEvent] = Machine(
     "job",
     {
         _S.BLOCKED: {_E.UNBLOCK: _S.QUEUED, _E.FAIL: _S.FAILED, _E.CANCEL: _S.CANCELLED},
-        _S.QUEUED: {_E.CLAIM: _S.RUNNING, _E.FAIL: _S.FAILED, _E.CANCEL: _S.CANCELLED},
+        _S.QUEUED: {
+            _E.CLAIM: _S.RUNNING,
+            _E.SUCCEED: _S.DONE,  # has used what it may before its next attempt began
+            _E.FAIL: _S.FAILED,
+            _E.CANCEL: _S.CANCELLED,
+        },
         _S.RUNNING: {
             _E.SUCCEED: _S.DONE,
             _E.FAIL: _S.FAILED,

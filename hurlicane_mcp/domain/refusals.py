@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hurlicane_mcp.domain.failures import FailureKind
 
+LONG_WAIT = timedelta(seconds=20)
+
 
 class Scope(StrEnum):
     """What a refusal is about."""
@@ -61,8 +63,11 @@ class Refusal:
         moment = self.resets_at
         if isinstance(moment, WallTime):
             moment = moment.after(now)
-        if moment is None and self.retry_after is not None:
-            moment = now + self.retry_after
+        announced = self.retry_after
+        if announced is None and self.cli_waits is not None and self.cli_waits > LONG_WAIT:
+            announced = self.cli_waits  # no CLI waits that long of its own accord at first
+        if moment is None and announced is not None:
+            moment = now + announced
         return moment if moment is not None and moment > now else None
 
 

@@ -72,10 +72,11 @@ class Booking:
         is_dearer = self._add_usage(session, attempt, values, now)
         if values.get("turns", 0) and attempt.turns == 0:
             self.ledger.answered(session, attempt, now)
-        if entry.refusal is not None:
-            self.ledger.refused(session, attempts.get(session, attempt_id), entry.refusal, now)
-        if is_dearer:
+        if is_dearer:  # first: who is done by that does not go on with another model
             self.stops.check(session, attempt_id, now)
+        if entry.refusal is not None:
+            row = attempts.get(session, attempt_id)
+            self.ledger.refused(session, row, entry.refusal, now, entry.refused_model)
 
     def _add_usage(
         self, session: Session, attempt: AttemptRow, values: Mapping[str, Any], now: datetime
@@ -113,6 +114,7 @@ class _Entry:
         self.values: dict[str, Any] = {}
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.refusal: Refusal | None = None  #: the last one that still holds
+        self.refused_model: str | None = None
         self._meter = Meter(attempt, self.values, providers.get(attempt.provider).cost)
 
     def _now(self, column: str) -> Any:
@@ -184,10 +186,18 @@ class _Entry:
         """Note a refusal: why it ends, should it end now, and since when it has been refused."""
         text = storable(refusal.text[:1000])
         if self.refusal is None or not self.refusal.is_final:
-            self.refusal = refusal  # the first final one is structured; later ones put it in words
+            # The first final one is structured; later ones put it in words. A final figure may name
+            # another model after it, such as that of a subagent.
+            self.refusal, self.refused_model = refusal, self._now("model_used")
         if self._now("refused_at") is None:
             self.values["refused_at"] = self._at
-        self.values["refusal"] = {"kind": refusal.kind, "text": text, "is_final": refusal.is_final}
+        until = self._at + refusal.cli_waits if refusal.cli_waits is not None else None
+        self.values["refusal"] = {
+            "kind": refusal.kind,
+            "text": text,
+            "is_final": refusal.is_final,
+            "waits_until": until.isoformat() if until else None,
+        }
         told = {"failure_kind": refusal.kind, "text": text, "final": refusal.is_final}
         self.told.append(("attempt.refused", told))
 

@@ -4,7 +4,7 @@ Everything works in the caller's transaction. The one writer makes reservations 
 read here cannot change before the job that it was read for is stored.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -42,10 +42,12 @@ def payer_of_new(session: Session, parent: JobRow | None, stop: Stop, job_id: st
     """
     above = parent.payer_id if parent is not None else None
     if above is not None:
+        accounts = usage.accounts_around(session, above)
         for account in usage.accounts_over(session, above):
-            if _rest(session, account) <= 0:
-                raise _refused(account.id, room(session, account.id), stop.budget_usd)
-        found = room(session, above)
+            found = accounts.room(account.id)
+            if found.is_exhausted:
+                raise _refused(account.id, found, stop.budget_usd)
+        found = accounts.room(above)
         if not found.has_room_for(stop.budget_usd):
             raise _refused(above, found, stop.budget_usd)
     return above if stop.budget_usd is None else job_id
@@ -77,7 +79,7 @@ def check_prices(providers: Providers, chain: Sequence[Step], *, interactive: bo
 
 def room(session: Session, account_id: str) -> Room:
     """What has become of the budget of this job, which must have one."""
-    return usage.accounts_within(session, account_id).room(account_id)
+    return usage.accounts_around(session, account_id).room(account_id)
 
 
 def exhausted(session: Session, job: JobRow) -> JobRow | None:
@@ -85,10 +87,14 @@ def exhausted(session: Session, job: JobRow) -> JobRow | None:
 
     What counts is what was really spent below it; reservations stop nobody.
     """
-    for account, rest in _rests(session, job):
-        if rest <= 0:
-            return account
-    return None
+    return next((account for account, rest in rests(session, job) if rest <= 0), None)
+
+
+def rests(session: Session, job: JobRow) -> Sequence[tuple[JobRow, Decimal]]:
+    """The accounts that *job* draws from, the nearest first, each with the US dollars that are not
+    really spent of it; 0 or less when all is."""
+    found = usage.spent_over(session, job.payer_id) if job.payer_id is not None else ()
+    return [(account, (account.stop_value or NOTHING) - spent) for account, spent in found]
 
 
 def remaining_for_launch(session: Session, job: JobRow) -> Decimal | None:
@@ -97,7 +103,7 @@ def remaining_for_launch(session: Session, job: JobRow) -> Decimal | None:
     It is the least that is not really spent of all accounts that it draws from. With 0 or less
     nothing may be started: `exhausted` names the account then.
     """
-    return min((rest for _, rest in _rests(session, job)), default=None)
+    return min((rest for _, rest in rests(session, job)), default=None)
 
 
 def drawing(session: Session, account_id: str) -> Sequence[str]:
@@ -110,17 +116,27 @@ def drawing(session: Session, account_id: str) -> Sequence[str]:
 
 def cap_reached(session: Session, caps: Caps, project: str, now: datetime) -> Cap | None:
     """The cap that keeps jobs of *project* from being started or going on now, if there is one."""
-    return next(_caps(session, caps, project, now, Verdict.STOP), None)
+    return reached(caps_now(session, caps, project, now))
 
 
-def cap_warning(session: Session, caps: Caps, project: str, now: datetime) -> Cap | None:
-    """A cap for *project* of which 80 % are spent, but not all."""
-    return next(_caps(session, caps, project, now, Verdict.WARN), None)
+def reached(found: Iterable[Cap]) -> Cap | None:
+    """The first of these caps that is spent, if there is one."""
+    return next((cap for cap in found if cap.verdict is Verdict.STOP), None)
 
 
-def warn_of_caps(session: Session, caps: Caps, project: str, now: datetime) -> None:
-    """Tell once a day of each cap for *project* of which 80 % are spent."""
-    for cap in _caps(session, caps, project, now, Verdict.WARN):
+def caps_now(session: Session, caps: Caps, project: str, now: datetime) -> Iterator[Cap]:
+    """The caps for jobs of *project*, with what was spent on the day of *now* (UTC)."""
+    day, resets_at = now.date().isoformat(), next_midnight(now)
+    for name, limit, whose in ((DAILY, caps.daily, None), (PROJECT, caps.project, project)):
+        if limit is not None:
+            yield Cap(name, limit, usage.cost_of_day(session, day, whose), resets_at, whose)
+
+
+def warn_of_caps(session: Session, found: Iterable[Cap], now: datetime) -> None:
+    """Tell once a day of each of these caps of which 80 % are spent, but not all."""
+    for cap in found:
+        if cap.verdict is not Verdict.WARN:
+            continue
         day, key = now.date().isoformat(), f"warned of {cap.name} {cap.project or ''}"
         told = session.get(MetaRow, key)
         if told is not None and told.value == day:
@@ -135,17 +151,6 @@ def warn_of_caps(session: Session, caps: Caps, project: str, now: datetime) -> N
             text=cap.why,
             resets_at=cap.resets_at.isoformat(),
         )
-
-
-def _rests(session: Session, job: JobRow) -> Iterator[tuple[JobRow, Decimal]]:
-    """The accounts that *job* draws from, the nearest first, each with what is not spent of it."""
-    if job.payer_id is not None:
-        for account in usage.accounts_over(session, job.payer_id):
-            yield account, _rest(session, account)
-
-
-def _rest(session: Session, account: JobRow) -> Decimal:
-    return (account.stop_value or NOTHING) - usage.cost_of_tree(session, account.id)
 
 
 def _refused(account_id: str, found: Room, asked: Decimal | None) -> LimitReached:
@@ -164,15 +169,3 @@ def _refused(account_id: str, found: Room, asked: Decimal | None) -> LimitReache
             "wait for some with wait_for_jobs, cancel some, or do the work yourself."
         )
     return LimitReached(f"{figures}Nothing is left: call finish_job with what you have.")
-
-
-def _caps(
-    session: Session, caps: Caps, project: str, now: datetime, wanted: Verdict
-) -> Iterator[Cap]:
-    day, resets_at = now.date().isoformat(), next_midnight(now)
-    for name, limit, whose in ((DAILY, caps.daily, None), (PROJECT, caps.project, project)):
-        if limit is not None:
-            spent = usage.cost_of_day(session, day, whose)
-            cap = Cap(name, limit, spent, resets_at, whose)
-            if cap.verdict is wanted:
-                yield cap

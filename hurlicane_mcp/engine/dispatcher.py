@@ -1,7 +1,7 @@
 """Gives free slots to due jobs, whenever the bell says that either may have come."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,6 @@ from sqlmodel import Session
 
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.attempts import OutcomeKind
-from hurlicane_mcp.domain.cooldowns import Park
 from hurlicane_mcp.engine.chains import Step
 from hurlicane_mcp.engine.ledger import Chosen, Ledger
 from hurlicane_mcp.engine.stops import Stops
@@ -40,6 +39,7 @@ class Launch:
     run_dir: Path
     token: str
     previous: AttemptRow | None  #: the attempt before, which says how to go on
+    worked: AttemptRow | None  #: the last one that did anything
     resume: str | None  #: the CLI's session to go on with
 
 
@@ -104,35 +104,38 @@ class Dispatcher:
             due = queue.due(session, now, min(_PAGE, free - len(launches)))
             if not due:
                 break
-            # One by one: what a launch probes, or spends, counts for the next one's choice.
-            started = (self._start(session, job, now) for job in due)
-            launches += [launch for launch in started if launch is not None]
+            parked = set[str]()
+            for job in due:  # one by one: what a launch probes, or spends, counts for the next one
+                if job.id in parked:
+                    continue
+                choice = self._choose(session, job, now)
+                if isinstance(choice, Chosen):
+                    (claimed,) = queue.claim(session, [job.id], now)
+                    launches.append(self._begin(session, claimed, choice, now))
+                else:
+                    parked.update(choice)
         return launches, now
 
-    def _start(self, session: Session, job: JobRow, now: datetime) -> Launch | None:
-        chosen = self._choose(session, job, now)
-        if chosen is None:
-            return None
-        (claimed,) = queue.claim(session, [job.id], now)
-        return self._begin(session, claimed, chosen, now)
-
-    def _choose(self, session: Session, job: JobRow, now: datetime) -> Chosen | None:
-        """With which model *job* starts; None if it was parked or ended instead."""
+    def _choose(self, session: Session, job: JobRow, now: datetime) -> Chosen | Sequence[str]:
+        """With which model *job* starts, or which jobs were parked or ended instead: it, and all
+        that may run on the same models."""
         if not self._stops.may_start(session, job, now):
-            return None
+            return [job.id]
         choice = self._ledger.choose(session, job, now)
-        if isinstance(choice, Park):
-            why = f"{choice.by} is limited, and so is every other model of its chain."
-            queue.park(session, job, choice.until, str(choice.by), why, now)
-            return None
-        return choice
+        if isinstance(choice, Chosen):
+            return choice
+        alike = queue.alike(session, job, now)
+        why = f"{choice.by} is limited, and so is every other model of its chain."
+        queue.park(session, alike, choice.until, str(choice.by), why, now)
+        return alike
 
     def _begin(self, session: Session, job: JobRow, chosen: Chosen, now: datetime) -> Launch:
-        previous = None
-        if job.attempt > 1:
-            previous = attempts.get(session, attempt_id(job.id, job.attempt - 1))
-        step = chosen.step
-        resume, base = _session_to_resume(previous, step.provider)
+        before = attempts.of_job(session, job.id) if job.attempt > 1 else ()
+        step, previous = chosen.step, before[-1] if before else None
+        resumed = _to_resume(before, step.provider)
+        resume = resumed.session_id if resumed is not None else None
+        base = {**resumed.session_base, **resumed.session_seen} if resumed is not None else {}
+        worked = next((row for row in reversed(before) if _has_worked(row)), None)
         name, token = attempt_id(job.id, job.attempt), new_token("agent")
         run_dir = self._runs_dir / name
         values = {
@@ -150,7 +153,7 @@ class Dispatcher:
         }
         attempts.add(session, values)
         self._ledger.hold(session, chosen, name, now)
-        return Launch(job, name, step, run_dir, token, previous, resume)
+        return Launch(job, name, step, run_dir, token, previous, worked, resume)
 
 
 def _tell(error: Exception) -> None:
@@ -160,17 +163,25 @@ def _tell(error: Exception) -> None:
         log.error("dispatching failed", exc_info=error)
 
 
-def _session_to_resume(
-    previous: AttemptRow | None, provider: str
-) -> tuple[str | None, dict[str, object]]:
-    """The session of *provider* to go on with, and the figures that it had reached before."""
-    if previous is None or previous.outcome is None or previous.session_id is None:
-        return None, {}
-    if previous.provider != provider:
-        return None, {}
-    if not OutcomeKind(previous.outcome).goes_on or _cannot_be_resumed(previous):
-        return None, {}
-    return previous.session_id, {**previous.session_base, **previous.session_seen}
+def _to_resume(before: Sequence[AttemptRow], provider: str) -> AttemptRow | None:
+    """The attempt of *provider* whose session goes on: the last one that did anything.
+
+    Attempts of other providers that were refused before they did anything are passed over.
+    """
+    for row in reversed(before):
+        if row.provider != provider:
+            if _has_worked(row):
+                return None
+            continue
+        has_ended_well = row.outcome is None or not OutcomeKind(row.outcome).goes_on
+        if row.session_id is None or has_ended_well or _cannot_be_resumed(row):
+            return None
+        return row
+    return None
+
+
+def _has_worked(row: AttemptRow) -> bool:
+    return row.turns > 0 or row.called_at is not None or row.last_message != ""
 
 
 def _cannot_be_resumed(previous: AttemptRow) -> bool:

@@ -13,6 +13,7 @@ from hurlicane_mcp.domain.cooldowns import (
     ACCOUNT,
     WIDESPREAD,
     Cooldown,
+    Gate,
     Go,
     Key,
     Park,
@@ -87,39 +88,75 @@ class Ledger:
             cooldowns.hold_probe(session, key, probing(entries[key], attempt_id, now), now)
 
     def refused(
-        self, session: Session, attempt: AttemptRow, refusal: Refusal, now: datetime
+        self,
+        session: Session,
+        attempt: AttemptRow,
+        refusal: Refusal,
+        now: datetime,
+        model: str | None = None,
     ) -> bool:
         """Mark the model of *attempt*, and stop it to go on with another one; whether it was
         stopped. It is left alone if its CLI is to wait by itself, and if no other model would help.
+
+        *model* is the one that refused, as the CLI calls it, if that is known.
         """
         since = attempt.refused_at or now
         if attempt.state == AttemptState.SETTLED or refusal.kind not in POLICIES:
             return False  # what a stopped agent still prints says nothing new
         if self.patience.covers(refusal, since, now):
             return False
-        self.mark(session, attempt, refusal, now)
-        job = jobs.many(session, [attempt.job_id])[attempt.job_id]
-        is_alone = refusal.kind is FailureKind.UNKNOWN_MODEL and len(chain_of(job)) == 1
-        kind = OutcomeKind.FAILED if is_alone else OutcomeKind.LIMITED
+        self.mark(session, attempt, refusal, now, model)
+        kind = OutcomeKind.LIMITED
+        if refusal.kind is FailureKind.UNKNOWN_MODEL and self._knows_none(session, attempt):
+            kind = OutcomeKind.FAILED
         outcome = Outcome(kind, attempt.last_message, Failure(refusal.kind, refusal.text))
         return settlement.settle(session, attempt.id, outcome, now)
 
-    def mark(self, session: Session, attempt: Asker, refusal: Refusal, now: datetime) -> None:
-        """Store what *refusal* says about the model of *attempt*, or about its account."""
-        model = attempt.model_used or attempt.model
-        keys = {key_of(refusal, attempt.provider, self.chains.key(attempt.provider, model).model)}
-        if attempt.model is None and all(key.model != ACCOUNT for key in keys):
-            keys.add(Key(attempt.provider, ""))  # the CLI's default, whatever that is called
+    def _knows_none(self, session: Session, attempt: AttemptRow) -> bool:
+        """Whether the provider knows none of the models that the job may run on."""
+        job = jobs.many(session, [attempt.job_id])[attempt.job_id]
+        entries = cooldowns.ledger(session)
+        found = (entries.get(key) for key in self.chains.keys(chain_of(job)))
+        return all(one is not None and one.kind is FailureKind.UNKNOWN_MODEL for one in found)
+
+    def mark(
+        self,
+        session: Session,
+        attempt: Asker,
+        refusal: Refusal,
+        now: datetime,
+        model: str | None = None,
+    ) -> None:
+        """Store what *refusal* says about the model of *attempt*, or about its account.
+
+        That is the model as the chain names it, and as the CLI does: an alias may be newer than our
+        catalog, and the default has no name of ours.
+        """
+        provider = attempt.provider
+        keys = {
+            key_of(refusal, provider, self.chains.key(provider, name).model)
+            for name in (attempt.model, model or attempt.model_used or attempt.model)
+        }
         for key in sorted(keys):
             self._mark(session, key, refusal, now, attempt)
         if refusal.kind is FailureKind.OVERLOADED:
             self._mark_provider(session, keys, refusal, now, attempt)
 
     def answered(self, session: Session, attempt: AttemptRow, now: datetime) -> None:
-        """The model of *attempt* has answered: what it probed is available again."""
-        for key in cooldowns.probed_by(session, attempt.id):
+        """The model of *attempt* has answered: what it probed is available again.
+
+        So is what the CLI calls that model, if it has another name for it than the chain.
+        """
+        probed = set(cooldowns.probed_by(session, attempt.id))
+        if not probed:
+            return
+        used = self.chains.key(attempt.provider, attempt.model_used)
+        entry = cooldowns.ledger(session).get(used)
+        if entry is not None and entry.gate(now) is not Gate.OPEN:
+            probed.add(used)
+        for key in sorted(probed):
             cooldowns.remove(session, key, now, f"It answered {attempt.id}.")
-            queue.unpark(session)
+        queue.unpark(session)
 
     def _mark(
         self, session: Session, key: Key, refusal: Refusal, now: datetime, attempt: Asker
@@ -138,9 +175,9 @@ class Ledger:
     ) -> None:
         """Two models are overloaded: the others of the provider are left alone for a minute."""
         entries = cooldowns.ledger(session)
-        named = next(key for key in sorted(keys, reverse=True))
         key = Key(attempt.provider, ACCOUNT)
-        if key in entries or not is_widespread(named, entries, now):
+        others = {one: entry for one, entry in entries.items() if one not in keys}
+        if key in entries or not is_widespread(max(keys), others, now):
             return
         entry = Cooldown(FailureKind.OVERLOADED, now, now + WIDESPREAD)
         self._put(session, key, None, entry, refusal, now, attempt)

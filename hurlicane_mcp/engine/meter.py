@@ -6,11 +6,12 @@ from typing import Any, TypeAlias
 
 from hurlicane_mcp.domain.texts import storable
 from hurlicane_mcp.providers.base import Tokens
+from hurlicane_mcp.providers.output import MAX_COUNT, MAX_USD
 from hurlicane_mcp.store.tables import AttemptRow
 
 COUNTS = ("input", "output", "cache_read", "cache_write")
 #: Requests of an attempt whose figures may still grow.
-OPEN = 8
+OPEN = 64
 #: US dollars for tokens of a model; None if no price is known.
 Price: TypeAlias = Callable[[str, Tokens], Decimal | None]
 
@@ -88,9 +89,11 @@ class Meter:
         self, counts: dict[str, int] | None, cost: Decimal | None, *, is_estimated: bool
     ) -> None:
         if counts is not None:
-            self._values.update({f"{name}_tokens": number for name, number in counts.items()})
+            # Requests are bounded one by one where they are read, and there may be very many.
+            bounded = {f"{name}_tokens": min(number, MAX_COUNT) for name, number in counts.items()}
+            self._values.update(bounded)
         if cost is not None:
-            self._values["cost_usd"] = cost
+            self._values["cost_usd"] = min(cost, Decimal(MAX_USD))
         if self._now("is_estimated") != is_estimated:
             self._values["is_estimated"] = is_estimated
         if not is_estimated and self._now("live"):

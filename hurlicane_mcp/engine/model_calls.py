@@ -28,6 +28,7 @@ from hurlicane_mcp.providers.base import (
     Tokens,
     TurnSeen,
 )
+from hurlicane_mcp.providers.output import MAX_USD
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.supervision.host import Command
 from hurlicane_mcp.supervision.one_shot import TIME_LIMIT, Heard, OneShots
@@ -176,6 +177,7 @@ class _Answer:
         cost = self._cost_usd if self._cost_usd is not None else provider.cost(model, tokens)
         if not (self._turns or cost or tokens != Tokens()):
             return None
+        cost = min(cost, Decimal(MAX_USD)) if cost is not None else None
         return Bill(provider.name, provider.resolve_model(model), len(self._turns), tokens, cost)
 
     def text_of(self, heard: Heard, refusal: Refusal | None) -> str:

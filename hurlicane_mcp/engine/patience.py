@@ -4,7 +4,7 @@ Codex obeys a Retry-After of an hour in silence (measured 2026-11-24), and on a 
 stream at all: nothing would ever tell that the agent waits.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hurlicane_mcp.domain.failures import FailureKind
 from hurlicane_mcp.domain.refusals import Refusal
 from hurlicane_mcp.engine.booking import Booking
 from hurlicane_mcp.providers.base import ErrorCleared, Reading, Refused
-from hurlicane_mcp.store import attempts, jobs
+from hurlicane_mcp.store import attempts, cooldowns, jobs
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow
 
@@ -25,6 +25,8 @@ from hurlicane_mcp.store.tables import AttemptRow
 Screen = Callable[[Path], Awaitable[str | None]]
 #: How often terminals are looked at.
 LOOK = timedelta(seconds=4)
+#: After an announced wait the model gets this long to begin its answer.
+ANSWER = timedelta(seconds=10)
 
 
 class RefusalWatch:
@@ -40,6 +42,7 @@ class RefusalWatch:
     async def look(self) -> None:
         """Look once at every agent whose model refuses, and at every terminal."""
         rows = await self._db.read(attempts.unsettled)
+        await self._free_probes(rows)
         for row in rows:
             if row.refused_at is not None:
                 await self._db.write(lambda session, one=row.id: self._judge(session, one))
@@ -49,12 +52,23 @@ class RefusalWatch:
         for row in await self._db.read(_on_terminals):
             await self._read_screen(row)
 
+    async def _free_probes(self, rows: Sequence[AttemptRow]) -> None:
+        """Whose agent has called us has a model that answers: on a terminal nothing else tells."""
+        called = {row.id: row for row in rows if row.called_at is not None}
+        entries = await self._db.read(cooldowns.ledger)
+        probes = {entry.probe for entry in entries.values()}
+        answered, now = self._booking.ledger.answered, self._clock.now()
+        for row in (row for name, row in called.items() if name in probes):
+            await self._db.write(lambda session, one=row: answered(session, one, now))
+
     def _judge(self, session: Session, attempt_id: str) -> None:
         row = attempts.get(session, attempt_id)
         if row.state == AttemptState.SETTLED or row.refused_at is None or row.refusal is None:
             return
         said: Mapping[str, Any] = row.refusal
-        # How long the CLI waits is not asked again: what counts is how long it has done so.
+        waits_until = said.get("waits_until")
+        if waits_until and self._clock.now() < datetime.fromisoformat(waits_until) + ANSWER:
+            return  # an announced wait that was left to it, and some time for an answer
         refusal = Refusal(FailureKind(said["kind"]), said["text"], is_final=said["is_final"])
         self._booking.ledger.refused(session, row, refusal, self._clock.now())
 

@@ -14,7 +14,7 @@ from hurlicane_mcp.engine import settlement
 from hurlicane_mcp.engine.persistence import persist
 from hurlicane_mcp.engine.runs import Runs
 from hurlicane_mcp.logs import about
-from hurlicane_mcp.store import attempts, events, waits
+from hurlicane_mcp.store import attempts, events, queue, waits
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow
 from hurlicane_mcp.supervision.host import Exit, Handle, Host, ProcessIdentity
@@ -53,6 +53,7 @@ class Recovery:
         """Look at every attempt that had not ended. One that cannot be judged stops no other."""
         now = self._clock.now()
         await self._db.write(lambda session: waits.close_all(session, now, "restart"))
+        await self._db.write(queue.unpark_all)
         adopted: list[Adopted] = []
         unclear: list[AttemptRow] = []
 

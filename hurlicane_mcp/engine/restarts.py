@@ -48,5 +48,5 @@ def _past(row: AttemptRow, outcome: OutcomeKind, settled: datetime) -> Past:
         settled=settled,
         has_called=row.called_at is not None,
         was_resumed=row.resumes is not None,
-        has_answered=row.turns > 0,
+        has_answered=row.turns > 0 or row.called_at is not None,
     )

@@ -255,10 +255,12 @@ class Runs:
                 self._booking.stops.rest(session, job, now),
             )
         )
-        if previous is None or previous.provider == launch.step.provider:
+        worked = launch.worked
+        is_moved = previous is not None and previous.outcome == OutcomeKind.LIMITED
+        if worked is None or resumed or not is_moved:
             return background, rest
-        parse = self._providers.get(previous.provider).parse_line
-        handover = await anyio.to_thread.run_sync(handover_of, Path(previous.run_dir), parse)
+        parse = self._providers.get(worked.provider).parse_line
+        handover = await anyio.to_thread.run_sync(handover_of, Path(worked.run_dir), parse)
         return replace(background, handover=handover), rest
 
     def _note_told(self, attempt_id: str, background: Background) -> None:

@@ -129,7 +129,7 @@ def _end_probes(session: Session, row: AttemptRow, now: datetime) -> None:
     for key in cooldowns.release_probes(session, row.id):
         if row.called_at is not None:
             cooldowns.remove(session, key, now, f"It answered {row.id}.")
-        queue.unpark(session, str(key))
+        queue.unpark(session)  # whatever they are parked for: this one may come before it
 
 
 def _go_on(session: Session, job: JobRow, step: Again, now: datetime) -> None:

@@ -25,7 +25,11 @@ SENDER = "hurlicane"
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What the next process of a job may use; None where nothing bounds it."""
+    """What the next process of a job may use; None where nothing bounds it.
+
+    Of its time a tenth is always left: how long an attempt ran that ended while no server was there
+    is not known, and what is resumed must not end at once for that.
+    """
 
     turns: int
     usd: Decimal | None = None
@@ -47,20 +51,27 @@ class Stops:
         """Whether *job* may have a new attempt. If not, it was parked or ended here."""
         cap = budgets.cap_reached(session, self.caps, job.project, now)
         if cap is not None:
-            queue.park(session, job, cap.resets_at, cap.name, cap.why, now)
+            queue.park(session, [job.id], cap.resets_at, cap.name, cap.why, now)
             return False
         account = budgets.exhausted(session, job)
         if account is not None:
-            settlement.end_waiting(session, job.id, _no_budget(job, account), now)
+            settlement.end_waiting(session, job.id, _no_budget(session, job, account), now)
             return False
-        return True
+        if job.attempt == 0:
+            return True
+        rows = attempts.of_job(session, job.id)
+        has_turns = sum(row.turns for row in rows) < stop_of(job).turns
+        if not has_turns:
+            outcome = Outcome.stopped(StopMode.TURNS, rows[-1].last_message)
+            settlement.end_waiting(session, job.id, outcome, now)
+        return has_turns
 
     def rest(self, session: Session, job: JobRow, now: datetime) -> Rest:
         """What is left for the next process of *job*."""
         stop, rows = stop_of(job), attempts.of_job(session, job.id)
         turns = max(1, stop.turns - sum(row.turns for row in rows))
         usd = budgets.remaining_for_launch(session, job)
-        time = max(timedelta(seconds=1), stop.time - _run_time(rows, now)) if stop.time else None
+        time = max(stop.time / 10, stop.time - _run_time(rows, now)) if stop.time else None
         return Rest(turns, usd, time)
 
     def check(self, session: Session, attempt_id: str, now: datetime) -> None:
@@ -69,15 +80,16 @@ class Stops:
         attempt = attempts.get(session, attempt_id)
         job = jobs.many(session, [attempt.job_id])[attempt.job_id]
         self._check_cap(session, job, now)
-        account = budgets.exhausted(session, job)
-        if account is not None:
-            self._stop_account(session, account, now)
-        elif job.payer_id is not None:
-            self._warn_account(session, job.payer_id, now)
+        rests = budgets.rests(session, job)
+        for account, rest in rests:
+            if rest <= 0:
+                self._stop_account(session, account, now)
+        for account, rest in rests:
+            self._warn_account(session, account, rest, now)
         self._check_own(session, job, now)
 
     def check_time(self, session: Session, now: datetime) -> None:
-        """Warn or stop each running job that has a limit of time."""
+        """Warn each running job that has used most of its time."""
         for row in attempts.unsettled(session):
             job = jobs.many(session, [row.job_id])[row.job_id]
             if job.stop_mode == StopMode.TIME:
@@ -94,8 +106,9 @@ class Stops:
         if stop.time is not None:
             used = _minutes(_run_time(rows, now))
             told = f"{used:.1f} of {stop.value} minutes"
-            found = verdict(used, _minutes(stop.time))
-            self._act(session, job, StopMode.TIME, found, told, now)
+            # Its shim stops it, by a clock that does not count the sleep of the machine.
+            if verdict(used, _minutes(stop.time)) is not Verdict.FINE and job.warned_at is None:
+                warn(session, job, StopMode.TIME, told, now)
 
     def _act(
         self,
@@ -113,9 +126,10 @@ class Stops:
 
     def _check_cap(self, session: Session, job: JobRow, now: datetime) -> None:
         """At a cap nobody goes on before it is lifted: all that it bounds are parked."""
-        cap = budgets.cap_reached(session, self.caps, job.project, now)
+        found = tuple(budgets.caps_now(session, self.caps, job.project, now))
+        cap = budgets.reached(found)
         if cap is None:
-            budgets.warn_of_caps(session, self.caps, job.project, now)
+            budgets.warn_of_caps(session, found, now)
             return
         for row in attempts.unsettled(session):
             other = jobs.many(session, [row.job_id])[row.job_id]
@@ -131,20 +145,21 @@ class Stops:
             if job.status == JobStatus.RUNNING:
                 stop(session, job, StopMode.BUDGET, now)
             else:
-                settlement.end_waiting(session, job_id, _no_budget(job, account), now)
+                settlement.end_waiting(session, job_id, _no_budget(session, job, account), now)
 
-    def _warn_account(self, session: Session, account_id: str, now: datetime) -> None:
-        account = jobs.many(session, [account_id])[account_id]
+    def _warn_account(
+        self, session: Session, account: JobRow, rest: Decimal, now: datetime
+    ) -> None:
         if account.warned_at is not None or account.stop_value is None:
             return
-        spent = budgets.room(session, account_id).spent
+        spent = account.stop_value - rest
         if verdict(spent, account.stop_value) is Verdict.WARN:
             told = f"${spent:.2f} of ${account.stop_value:.2f}"
             warn(session, account, StopMode.BUDGET, told, now)
 
 
 class Timekeeper:
-    """Looks at the jobs that have a limit of time."""
+    """Warns the jobs that have a limit of time."""
 
     def __init__(self, db: Database, clock: Clock, stops: Stops) -> None:
         self._db = db
@@ -152,7 +167,7 @@ class Timekeeper:
         self._stops = stops
 
     async def look(self) -> None:
-        """Warn or stop whoever is due. Their shims do the same should the server be away."""
+        """Warn whoever is due. They are stopped by their shims, also while no server runs."""
         if not await self._db.read(_has_timed):
             return
         now = self._clock.now()
@@ -182,7 +197,11 @@ def warn(session: Session, job: JobRow, mode: StopMode, told: str, now: datetime
         messages.add(session, job.id, SENDER, text, now)
 
 
-def _no_budget(job: JobRow, account: JobRow) -> Outcome:
+def _no_budget(session: Session, job: JobRow, account: JobRow) -> Outcome:
+    """The end of a job that no attempt holds: done with what there is, if it ever ran."""
+    if job.attempt:
+        last = attempts.get(session, attempt_id(job.id, job.attempt))
+        return Outcome.stopped(StopMode.BUDGET, last.last_message or last.progress)
     whose = "Its budget" if account.id == job.id else f"The budget of job {account.id}"
     reason = f"{whose} of ${account.stop_value:.2f} is spent."
     return Outcome.failed(FailureKind.BUDGET, reason)

@@ -190,7 +190,7 @@ def _result(event: Json) -> Iterator[Reading]:
     if used:
         if latest and event["result_index"].count == 0:
             yield _base(event)
-        yield SessionUsage(_tokens(usage for _, usage in used), event["total_cost_usd"].amount)
+        yield SessionUsage(_tokens(usage for _, usage in used), event["total_cost_usd"].usd)
     if newest := latest or used:
         yield ModelSeen(max(newest, key=lambda entry: entry[1]["outputTokens"].count)[0])
     if mode := STOPS.get(event["subtype"].text):
@@ -226,7 +226,7 @@ def _base(result: Json) -> SessionBase:
     whole = _tokens(usage for _, usage in result["modelUsage"].entries)
     own = tuple(usage for _, usage in result["model_usage_since_last_result"].entries)
     part = _tokens(iter(own))
-    own_usd = sum((usage["costUSD"].amount or Decimal(0) for usage in own), Decimal(0))
+    own_usd = sum((usage["costUSD"].usd or Decimal(0) for usage in own), Decimal(0))
     tokens = Tokens(
         input=max(0, whole.input - part.input),
         output=max(0, whole.output - part.output),
@@ -234,7 +234,7 @@ def _base(result: Json) -> SessionBase:
         cache_write=max(0, whole.cache_write - part.cache_write),
     )
     # Not from the models' costs: these are rounded, and must not come out above the total.
-    total_usd = result["total_cost_usd"].amount or Decimal(0)
+    total_usd = result["total_cost_usd"].usd or Decimal(0)
     return SessionBase(tokens, max(Decimal(0), total_usd - own_usd))
 
 

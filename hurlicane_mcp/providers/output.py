@@ -9,6 +9,8 @@ from typing import cast
 DETAIL_LENGTH = 200
 # More than any real count, and small enough for a database's 64-bit column after a few sums.
 MAX_COUNT = 2**53
+# US dollars. The same of any real cost; the store keeps billionths in 64 bits, sums included.
+MAX_USD = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,12 @@ class Json:
         if not isinstance(number, int | float) or isinstance(number, bool):
             return None
         return Decimal(str(number)) if 0 <= number <= MAX_COUNT else None  # not NaN, not infinity
+
+    @property
+    def usd(self) -> Decimal | None:
+        """US dollars from 0 to `MAX_USD`; None for anything else."""
+        amount = self.amount
+        return amount if amount is not None and amount <= MAX_USD else None
 
     @property
     def is_true(self) -> bool:

@@ -159,7 +159,7 @@ def _tool(event: Json) -> Sequence[Reading]:
 
 def _usage(event: Json) -> Sequence[Reading]:
     tokens = Tokens(input=event["input"].count, output=event["output"].count)
-    return (SessionUsage(tokens, event["cost_usd"].amount),)
+    return (SessionUsage(tokens, event["cost_usd"].usd),)
 
 
 def _request(event: Json) -> Sequence[Reading]:

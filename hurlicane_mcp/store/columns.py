@@ -10,8 +10,8 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field
 
 NANO = Decimal(1_000_000_000)
-# SQLite counts rows by itself only in a column of exactly this type.
-SEQ: Any = BigInteger().with_variant(Integer(), "sqlite")
+# 64 bits on both. SQLite counts rows by itself only in a column that is called exactly INTEGER.
+WIDE: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -49,7 +49,12 @@ class Usd(TypeDecorator[Decimal]):
 
 def seq_column() -> Any:
     """The order of creation, counted by the database."""
-    return Field(default=None, sa_column=Column(SEQ, primary_key=True, autoincrement=True))
+    return Field(default=None, sa_column=Column(WIDE, primary_key=True, autoincrement=True))
+
+
+def count_column() -> Any:
+    """A count that may outgrow 32 bits, 0 at first."""
+    return Field(default=0, sa_column=Column(WIDE, nullable=False, default=0))
 
 
 def time_column(*, nullable: bool = True) -> Any:

@@ -1,7 +1,7 @@
 """The ledger of limits in the store: which models are not to be used, and who probes them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import Session, col, select
@@ -108,6 +108,24 @@ def release_probes(session: Session, attempt_id: str) -> Sequence[Key]:
         statement = update(CooldownRow).where(col(CooldownRow.probe) == attempt_id)
         session.exec(statement.values(probe=None, probe_until=None))
     return held
+
+
+def shift(session: Session, by: timedelta) -> None:
+    """Move the moments of all entries when the clock was set back.
+
+    Set forward, some end too early, which costs a probe; moved along, announced resets would be
+    waited for too long.
+    """
+    if by > timedelta(0):
+        return
+    for row in rows(session):
+        moved = {
+            name: moment + by
+            for name in ("since", "until", "probe_until")
+            if (moment := getattr(row, name)) is not None
+        }
+        key = Key(row.provider, row.model)
+        session.exec(update(CooldownRow).where(*_is(key)).values(moved))
 
 
 def _entry(row: CooldownRow) -> Cooldown:

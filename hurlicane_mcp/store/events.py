@@ -77,6 +77,12 @@ def record(
         topics.add(question_topic(data["question"]))
 
 
+def ring(session: Session, topic: str) -> None:
+    """Ring a bell after the commit, for a change that no event tells of."""
+    topics: set[str] = session.info.setdefault("topics", set[str]())
+    topics.add(topic)
+
+
 def after(
     session: Session,
     seq: int,

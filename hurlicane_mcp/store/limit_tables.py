@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
-from hurlicane_mcp.store.columns import money_column, text_column, time_column
+from hurlicane_mcp.store.columns import count_column, money_column, text_column, time_column
 
 OPEN_WARNING = text("cleared_at IS NULL")
 
@@ -42,10 +42,10 @@ class UsageRow(SQLModel, table=True):
     provider: str = Field(primary_key=True)
     model: str = Field(primary_key=True)  #: resolved id; empty when the CLI did not tell
     turns: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
+    input_tokens: int = count_column()
+    output_tokens: int = count_column()
+    cache_read_tokens: int = count_column()
+    cache_write_tokens: int = count_column()
     cost_usd: Decimal = money_column()
 
 

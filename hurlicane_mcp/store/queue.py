@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, update
+from sqlalchemy import String, cast, or_, update
 from sqlmodel import Session, col, func, select
 
 from hurlicane_mcp.domain.jobs import JOB, JobEvent, JobStatus
@@ -62,15 +62,34 @@ def claim(session: Session, job_ids: Sequence[str], now: datetime) -> Sequence[J
     return [claimed[one] for one in job_ids if one in claimed]
 
 
-def park(
-    session: Session, job: JobRow, until: datetime | None, by: str, why: str, now: datetime
-) -> None:
-    """Keep a queued job from starting: *until* then, or (None) until *by* is cleared."""
-    jobs.set_values(session, job.id, not_before=until, limited_by=by)
-    moment = until.isoformat() if until else None
-    events.record(
-        session, now, "job.parked", job.id, job.attempt or None, not_before=moment, by=by, why=why
+def alike(session: Session, job: JobRow, now: datetime) -> Sequence[str]:
+    """The due jobs that may run on the same models as *job*, itself included."""
+    is_free = col(JobRow.not_before).is_(None) & col(JobRow.limited_by).is_(None)
+    chain = cast(col(JobRow.chain), String)
+    query = (
+        select(JobRow.id)
+        .where(col(JobRow.status).in_(JOB.sources(JobEvent.CLAIM)))
+        .where(or_(is_free, col(JobRow.not_before) <= now))
+        .where(col(JobRow.is_unclassified).is_(False))
+        .where(chain == select(chain).where(col(JobRow.id) == job.id).scalar_subquery())
     )
+    return session.exec(query.order_by(col(JobRow.seq))).all()
+
+
+def park(
+    session: Session,
+    job_ids: Sequence[str],
+    until: datetime | None,
+    by: str,
+    why: str,
+    now: datetime,
+) -> None:
+    """Keep queued jobs from starting: *until* then, or (None) until *by* is cleared."""
+    statement = update(JobRow).where(col(JobRow.id).in_(job_ids))
+    session.exec(statement.values(not_before=until, limited_by=by))
+    moment = until.isoformat() if until else None
+    for job_id in job_ids:
+        events.record(session, now, "job.parked", job_id, not_before=moment, by=by, why=why)
 
 
 def unpark(session: Session, by: str | None = None) -> None:
@@ -83,6 +102,17 @@ def unpark(session: Session, by: str | None = None) -> None:
     else:  # the name of a cap has no slash
         statement = statement.where(col(JobRow.limited_by).contains("/"))
     session.exec(statement.values(not_before=None, limited_by=None))
+    events.ring(session, events.QUEUE)
+
+
+def unpark_all(session: Session) -> None:
+    """Have every parked job looked at again, also those that a cap keeps: settings may be others
+    now, and so may the clock."""
+    statement = update(JobRow).where(
+        col(JobRow.status) == JobStatus.QUEUED, col(JobRow.limited_by).is_not(None)
+    )
+    session.exec(statement.values(not_before=None, limited_by=None))
+    events.ring(session, events.QUEUE)
 
 
 def count_parked(session: Session, now: datetime) -> Mapping[str, int]:
@@ -97,7 +127,11 @@ def count_parked(session: Session, now: datetime) -> Mapping[str, int]:
 
 
 def shift_parked(session: Session, by: timedelta) -> None:
-    """Move the moments until which jobs are parked: the clock that they are compared to was set."""
+    """Move the moments until which jobs are delayed: the clock that they are compared to was set.
+
+    Those that wait for a limit or a cap look again instead: these end at moments of the world.
+    """
+    unpark_all(session)
     query = select(JobRow.id, JobRow.not_before).where(
         col(JobRow.status) == JobStatus.QUEUED, col(JobRow.not_before).is_not(None)
     )

@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Column, Index, Table, TextClause, insert, tex
 from sqlmodel import Field, Session, SQLModel
 
 from hurlicane_mcp.store.columns import (
+    count_column,
     json_column,
     money_column,
     optional_json_column,
@@ -29,10 +30,12 @@ UNSETTLED_ATTEMPT = text("state <> 'settled'")
 OPEN_WAIT = text("closed_at IS NULL")
 OPEN_QUESTION = text("closed_at IS NULL")
 LIVE_JOB = text("status IN ('blocked', 'queued', 'running')")
+ACCOUNT = text("payer_id = id")
+DRAWS = text("payer_id IS NOT NULL")
 
 
-def _partial(name: str, column: str, condition: TextClause) -> Index:
-    return Index(name, column, sqlite_where=condition, postgresql_where=condition)
+def _partial(name: str, columns: str, condition: TextClause) -> Index:
+    return Index(name, *columns.split(), sqlite_where=condition, postgresql_where=condition)
 
 
 class JobRow(SQLModel, table=True):
@@ -42,6 +45,9 @@ class JobRow(SQLModel, table=True):
     __table_args__ = (
         Index("ix_job_queue", "status", text("priority DESC"), "seq"),
         _partial("ix_job_tree", "root_id", LIVE_JOB),
+        _partial("ix_job_account", "root_id", ACCOUNT),
+        # With all that a budget is made of, so that each booking below one reads the index alone.
+        _partial("ix_job_payer", "payer_id status cost_usd", DRAWS),
     )
 
     seq: int = seq_column()
@@ -78,7 +84,7 @@ class JobRow(SQLModel, table=True):
     limited_by: str | None = None  #: what it is parked for: a limit of models, or a cap
     stop_mode: str = "completion"
     stop_value: Decimal | None = usd_column()  #: turns, US dollars or minutes
-    payer_id: str | None = Field(default=None, index=True)  #: whose budget it draws from
+    payer_id: str | None = None  #: whose budget it draws from
     warned_at: datetime | None = time_column()  #: when 80 % of `stop_value` were reached
     stopped_by: str | None = None  #: the mode of the limit that ended it
     title: str
@@ -170,10 +176,10 @@ class AttemptRow(SQLModel, table=True):
     exit_signal: int | None = None
     turns: int = 0
     last_request: str | None = None  #: id of the model request counted last
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
+    input_tokens: int = count_column()
+    output_tokens: int = count_column()
+    cache_read_tokens: int = count_column()
+    cache_write_tokens: int = count_column()
     cost_usd: Decimal = money_column()
     offset: int = Field(default=0, sa_column=Column(BigInteger(), nullable=False, default=0))
     session_base: dict[str, Any] = json_column(

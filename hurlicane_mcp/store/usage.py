@@ -1,12 +1,12 @@
 """What jobs have used: the book by day and model, and the sums that budgets are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import case, update
+from sqlalchemy import BigInteger, case, cast, exists, update
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
@@ -61,8 +61,9 @@ def add(
 ) -> None:
     """Add to what the job has used of *model* (its resolved id) on *day* (ISO date, UTC).
 
-    Less than 0 takes back: a CLI's final figure replaces an estimate. That may have been booked on
-    the day before, so a row alone can be negative; the sums of a job never are.
+    Less than 0 takes back: a CLI's final figure replaces an estimate. What *day* has too little of
+    is taken from the days before it, on which the estimate was booked. Only what none of them has
+    makes a row negative, so that the sums of a job stay exact.
     """
     more: dict[str, Any] = {
         "turns": turns,
@@ -72,18 +73,48 @@ def add(
         "cache_write_tokens": cache_write_tokens,
         "cost_usd": cost_usd,
     }
+    key = {"job_id": job_id, "provider": provider, "model": model}
+    if any(figure < 0 for figure in more.values()):
+        more = _take_back(session, day, key, more)
+    _put(session, {"day": day} | key, more)
+
+
+def _take_back(
+    session: Session, day: str, key: Mapping[str, str], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Take what is negative in *more* from what was booked up to *day*, the newest first.
+
+    What comes back is left to book: the rest of *more*.
+    """
+    columns = (col(UsageRow.day), *(getattr(UsageRow, name) for name in more))
+    query = sql_select(*columns).where(*_of_key(key), col(UsageRow.day) <= day)
+    rows = session.connection().execute(query.order_by(col(UsageRow.day).desc())).all()
+    left = dict(more)
+    for one_day, *figures in rows:
+        had = dict(zip(more, figures, strict=True))
+        taken = {name: max(less, -max(0, had[name])) for name, less in left.items() if less < 0}
+        left = {name: figure - taken.get(name, 0) for name, figure in left.items()}
+        _put(session, {"day": one_day, **key}, taken)
+    return left
+
+
+def _of_key(key: Mapping[str, str]) -> list[Any]:
+    return [getattr(UsageRow, name) == value for name, value in key.items()]
+
+
+def _put(session: Session, key: Mapping[str, str], more: Mapping[str, Any]) -> None:
+    """Add *more* to the row with *key*, which need not be there yet."""
     if not any(more.values()):
         return
-    key = {"day": day, "job_id": job_id, "provider": provider, "model": model}
     statement = (
         update(UsageRow)
-        .where(*(getattr(UsageRow, name) == value for name, value in key.items()))
+        .where(*_of_key(key))
         .values({name: getattr(UsageRow, name) + value for name, value in more.items()})
         .execution_options(synchronize_session=False)
     )
     # There is one writer, so nobody inserts the row in between.
     if session.exec(statement).rowcount == 0:
-        insert_rows(session, UsageRow, key | more)
+        insert_rows(session, UsageRow, {**key, **more})
 
 
 def sums(
@@ -100,11 +131,11 @@ def sums(
         col(UsageRow.cost_usd) != NOTHING,
     )
     figures = (
-        func.sum(UsageRow.turns),
-        func.sum(UsageRow.input_tokens),
-        func.sum(UsageRow.output_tokens),
-        func.sum(UsageRow.cache_read_tokens),
-        func.sum(UsageRow.cache_write_tokens),
+        _total(UsageRow.turns),
+        _total(UsageRow.input_tokens),
+        _total(UsageRow.output_tokens),
+        _total(UsageRow.cache_read_tokens),
+        _total(UsageRow.cache_write_tokens),
         func.sum(UsageRow.cost_usd),
     )
     joined = col(JobRow.id) == UsageRow.job_id
@@ -113,22 +144,23 @@ def sums(
         query = query.where(col(UsageRow.day) >= since)
     if under is not None:
         query = query.where(col(UsageRow.job_id).in_(sql_select(_tree(under).c.id)))
-    return [Used(*row) for row in session.connection().execute(query.group_by(*keys))]
+    rows = session.connection().execute(query.group_by(*keys))
+    return [Used(*row) for row in rows]
 
 
 def cost_of_day(session: Session, day: str, project: str | None = None) -> Decimal:
-    """US dollars that all jobs, or those of *project*, have cost on *day* (ISO date, UTC)."""
-    query = select(func.sum(UsageRow.cost_usd)).where(col(UsageRow.day) == day)
+    """US dollars that all jobs, or those of *project*, have cost on *day* (ISO date, UTC).
+
+    What one job has too little of does not make room for another one.
+    """
+    query = select(func.sum(UsageRow.cost_usd)).where(
+        col(UsageRow.day) == day, col(UsageRow.cost_usd) > NOTHING
+    )
     if project is not None:
-        in_project = select(JobRow.id).where(col(JobRow.project) == project)
-        query = query.where(col(UsageRow.job_id).in_(in_project))
+        # From the rows of the day to their jobs: a project may have very many.
+        query = query.join(JobRow, col(JobRow.id) == UsageRow.job_id)
+        query = query.where(col(JobRow.project) == project)
     return session.exec(query).one() or NOTHING
-
-
-def cost_of_tree(session: Session, job_id: str) -> Decimal:
-    """US dollars that the job and all its descendants have cost so far."""
-    # Every booking below a budget asks this, so the costs are picked up on the way.
-    return session.exec(select(func.sum(_tree(job_id).c.cost_usd))).one() or NOTHING
 
 
 def accounts_over(session: Session, payer_id: str) -> Sequence[JobRow]:
@@ -138,25 +170,30 @@ def accounts_over(session: Session, payer_id: str) -> Sequence[JobRow]:
     return sorted(found, key=lambda job: -job.depth)
 
 
-def accounts_within(session: Session, account_id: str) -> Accounts:
-    """The account and all those below it, with what was drawn from each."""
-    tree = select(_tree(account_id).c.id)
-    is_live = case((col(JobRow.status).in_(OPEN), 1), else_=0)
-    drawn = (
-        select(JobRow.payer_id, func.sum(JobRow.cost_usd), func.max(is_live))
-        .where(col(JobRow.id).in_(tree))
-        .group_by(col(JobRow.payer_id))
+def spent_over(session: Session, payer_id: str) -> Sequence[tuple[JobRow, Decimal]]:
+    """The same, each with the US dollars that it and everything below it have cost so far."""
+    over = accounts_over(session, payer_id)
+    accounts = accounts_around(session, payer_id)
+    return [(account, accounts.spent(account.id)) for account in over]
+
+
+def accounts_around(session: Session, account_id: str) -> Accounts:
+    """All accounts of the tree that this account is in, with what was drawn from each."""
+    # Every booking below a budget asks this. Whoever was created below an account draws from it or
+    # from one below it, so the few accounts are read instead of the many jobs of the tree.
+    account, parent, drawing = JobRow, aliased(JobRow), aliased(JobRow)
+    root = select(JobRow.root_id).where(col(JobRow.id) == account_id).correlate(None)
+    draws = col(drawing.payer_id) == account.id
+    spent = sql_select(func.sum(drawing.cost_usd)).where(draws).scalar_subquery()
+    is_open = exists().where(draws, col(drawing.status).in_(OPEN))
+    query = (
+        sql_select(col(account.id), col(account.stop_value), col(parent.payer_id), spent, is_open)
+        .join(parent, col(parent.id) == account.parent_id, isouter=True)
+        .where(col(account.root_id) == root.scalar_subquery(), col(account.payer_id) == account.id)
     )
-    parent = aliased(JobRow)
-    budgets = (
-        select(col(JobRow.id), col(JobRow.stop_value), col(parent.payer_id))
-        .join(parent, col(parent.id) == JobRow.parent_id, isouter=True)
-        .where(col(JobRow.id).in_(tree), col(JobRow.payer_id) == JobRow.id)
-    )
-    by_payer = {payer: (spent, bool(live)) for payer, spent, live in session.exec(drawn)}
     return Accounts(
-        Account(name, budget or NOTHING, above, *by_payer[name])
-        for name, budget, above in session.exec(budgets)
+        Account(name, budget or NOTHING, above, cost, has_open)
+        for name, budget, above, cost, has_open in session.connection().execute(query)
     )
 
 
@@ -186,6 +223,11 @@ def models_used(session: Session, job_id: str) -> Sequence[str]:
     return list(dict.fromkeys(f"{provider}:{model}" for provider, model in session.exec(query)))
 
 
+def _total(column: Any) -> Any:
+    # PostgreSQL adds whole numbers of 64 bits up to a decimal one.
+    return cast(func.sum(column), BigInteger)
+
+
 def _column_of(by: Grouping) -> Any:
     match by:
         case Grouping.DAY:
@@ -201,7 +243,6 @@ def _column_of(by: Grouping) -> Any:
 
 
 def _tree(job_id: str) -> Any:
-    """The job and everything below it, as a recursive query with columns `id` and `cost_usd`."""
-    columns = (col(JobRow.id), col(JobRow.cost_usd))
-    base = sql_select(*columns).where(col(JobRow.id) == job_id).cte(recursive=True)
-    return base.union_all(sql_select(*columns).where(col(JobRow.parent_id) == base.c.id))
+    """The ids of the job and of everything below it, as a recursive query."""
+    base = sql_select(col(JobRow.id)).where(col(JobRow.id) == job_id).cte(recursive=True)
+    return base.union_all(sql_select(col(JobRow.id)).where(col(JobRow.parent_id) == base.c.id))

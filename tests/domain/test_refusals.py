@@ -52,6 +52,12 @@ def test_what_was_announced_to_end_in_the_past_announces_nothing() -> None:
     assert Refusal(LIMITED, "").ends_at(NOW) is None
 
 
+def test_a_long_wait_of_the_cli_was_announced_by_the_provider() -> None:
+    for waits_s, expected in ((25, NOW + timedelta(seconds=25)), (2, None)):
+        waits = timedelta(seconds=waits_s)
+        assert Refusal(LIMITED, "", is_final=False, cli_waits=waits).ends_at(NOW) == expected
+
+
 @pytest.mark.parametrize(
     ("waits_s", "refused_for_s", "is_left_alone"),
     [

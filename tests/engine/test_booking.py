@@ -187,3 +187,22 @@ async def test_an_estimate_goes_on_from_the_clis_own_figure(db: Database) -> Non
         (RequestUsage("b", "m", Tokens(10)),),
     )
     assert (attempt.input_tokens, attempt.cost_usd) == (100, Decimal("0.50001"))
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        SessionUsage(Tokens(cache_read=2**53), Decimal(10**11)),
+        RequestUsage("a", "m", Tokens(input=2**53, output=2**53)),
+        RunUsage(Tokens(input=2**60, output=2**60)),
+    ],
+    ids=["told", "estimated", "run"],
+)
+async def test_an_absurd_figure_is_bounded_and_what_follows_is_booked(
+    store: Database, figure: Reading
+) -> None:
+    row = await booked(store, (figure,), (TurnSeen("a"),))
+    assert row.turns == 1
+    assert row.cost_usd <= 10**6
+    job = await store.read(lambda session: jobs.get(session, row.job_id))
+    assert job.cost_usd == row.cost_usd

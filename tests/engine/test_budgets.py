@@ -257,7 +257,7 @@ async def test_a_cap_that_is_nearly_reached_is_told_once_a_day(db: Database) -> 
         for hours in (0, 1, 24, 25):
             now = BEGINNING + timedelta(hours=hours)
             _booked(session, "4.5" if hours % 24 else "4", now.date().isoformat())
-            budgets.warn_of_caps(session, caps, "/garden", now)
+            budgets.warn_of_caps(session, budgets.caps_now(session, caps, "/garden", now), now)
         told = events.after(session, 0, limit=50, kinds=["cap.nearly_reached"])
         return [(event.at.day, event.data["cap"], event.data["project"]) for event in told]
 

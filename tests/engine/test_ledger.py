@@ -14,8 +14,16 @@ from hurlicane_mcp.domain.jobs import JobStatus
 from hurlicane_mcp.domain.refusals import Refusal, Scope
 from hurlicane_mcp.engine import settlement
 from hurlicane_mcp.engine.dispatcher import Dispatcher, Launch
-from hurlicane_mcp.providers.base import ErrorCleared, Reading, Refused, TurnSeen
+from hurlicane_mcp.providers.base import (
+    ErrorCleared,
+    ModelSeen,
+    Reading,
+    Refused,
+    SessionSeen,
+    TurnSeen,
+)
 from hurlicane_mcp.store import attempts, cooldowns, events, jobs
+from hurlicane_mcp.store import queue as store_queue
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from hurlicane_mcp.supervision.host import Exit
@@ -36,6 +44,7 @@ class Queue:
         self.db = db
         self.clock = clock
         self.launched: list[tuple[str, str | None]] = []
+        self.resumed: list[str | None] = []
         self._booking = booking()
         ours = self._booking
         self._dispatcher = Dispatcher(
@@ -44,10 +53,11 @@ class Queue:
 
     async def _launch(self, launch: Launch) -> None:
         self.launched.append((launch.attempt_id, launch.step.model))
+        self.resumed.append(launch.resume)
 
     async def fill(self) -> list[tuple[str, str | None]]:
         """What is launched now: attempts and models."""
-        self.launched = []
+        self.launched, self.resumed = [], []
         await self._dispatcher.fill()
         return self.launched
 
@@ -307,3 +317,84 @@ async def test_models_that_refuse_again_and_again_are_tried_less_and_less(
         delays.append((parked - clock.now()).total_seconds() if parked else 0)
         clock.move(timedelta(seconds=delays[-1]))
     assert delays == [0, 0, 0, 0, 0, 10, 20, 40, 80]
+
+
+async def test_a_model_that_its_cli_calls_by_another_name_is_not_chosen_again(queue: Queue) -> None:
+    await queue.job()
+    ((first, _),) = await queue.fill()
+    await queue.prints(first, ModelSeen("opus-6-newer"), Refused(LIMITED))
+    await queue.ends(first)
+    ((_, model),) = await queue.fill()
+    assert model == "sonnet"
+    assert await queue.entry(Key("scripted", "opus-6-newer")) is not None
+
+
+async def test_a_final_figure_that_names_a_subagents_model_does_not_limit_that(
+    queue: Queue,
+) -> None:
+    await queue.job()
+    ((first, _),) = await queue.fill()
+    await queue.prints(first, ModelSeen("opus"), Refused(LIMITED), ModelSeen("haiku"))
+    assert await queue.entry(OPUS) is not None
+    assert await queue.entry(HAIKU) is None
+
+
+async def test_a_second_job_with_an_unknown_model_fails_as_the_first_one_did(
+    queue: Queue,
+) -> None:
+    unknown = Refusal(FailureKind.UNKNOWN_MODEL, "There is no such model.")
+    for chain in (CHAIN[:1], CHAIN[:1], CHAIN[:2]):
+        job = await queue.job(chain=chain)
+        for _ in range(4):
+            for name, _ in await queue.fill():
+                await queue.refuses(name, unknown)
+            queue.clock.move(timedelta(seconds=31))
+        failed = await queue.of(job)
+        assert (failed.status, failed.failure_kind) == (
+            JobStatus.FAILED,
+            FailureKind.UNKNOWN_MODEL,
+        )
+
+
+async def test_a_session_goes_on_behind_another_cli_that_was_refused_at_once(
+    db: Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    queue = Queue(db, clock, tmp_path)
+    chain = ["scripted:opus", "other:gpt", "scripted:sonnet"]
+    job = await queue.job(chain=chain)
+    ((first, _),) = await queue.fill()
+    await queue.prints(first, SessionSeen("the work of hours"), TurnSeen("r1"))
+    await queue.refuses(first)
+    ((second, model),) = await queue.fill()
+    assert (model, queue.resumed) == ("gpt", [None])
+    await queue.refuses(second)
+    ((_, model),) = await queue.fill()
+    assert (model, queue.resumed) == ("sonnet", ["the work of hours"])
+    assert (await queue.of(job)).attempt == 3
+
+
+async def test_a_server_that_starts_has_parked_jobs_looked_at_again(
+    queue: Queue, db: Database
+) -> None:
+    job = await queue.job()
+    until = queue.clock.now() + timedelta(hours=9)
+    now = queue.clock.now()
+    await db.write(lambda s: store_queue.park(s, [job], until, "daily_budget", "Spent.", now))
+    assert await queue.fill() == []
+    await db.write(store_queue.unpark_all)
+    assert await queue.fill() == [(f"{job}.1", "opus")]
+
+
+async def test_thousands_of_parked_jobs_are_parked_together(
+    db: Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    queue = Queue(db, clock, tmp_path, slots=60)
+    first = await queue.job(chain=CHAIN[:1])
+    await queue.fill()
+    await queue.refuses(f"{first}.1")
+    names = [await queue.job(chain=CHAIN[:1]) for _ in range(30)]
+    other = await queue.job(chain=CHAIN)
+    assert await queue.fill() == [(f"{other}.1", "sonnet")]
+    rows = [await queue.of(name) for name in (first, *names)]
+    assert {row.not_before for row in rows} == {clock.now() + timedelta(seconds=30)}
+    assert len(await queue.told("job.parked")) == 31

@@ -49,7 +49,7 @@ async def a_job(db: Database, *chain: str) -> JobRow:
 
 
 async def park(db: Database, job: JobRow, by: Key, until: datetime | None = None) -> None:
-    await db.write(lambda s: queue.park(s, job, until, str(by), "All are limited.", BEGINNING))
+    await db.write(lambda s: queue.park(s, [job.id], until, str(by), "All are limited.", BEGINNING))
 
 
 async def due(db: Database) -> list[str]:

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from hurlicane_mcp.domain.attempts import OutcomeKind
 from hurlicane_mcp.domain.failures import FailureKind
 from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.domain.refusals import Refusal
 from hurlicane_mcp.domain.stops import TURN_CAP, StopMode
 from hurlicane_mcp.engine.booking import Booking
 from hurlicane_mcp.engine.budgets import Caps
@@ -22,6 +23,7 @@ from hurlicane_mcp.engine.stops import Stops, Timekeeper
 from hurlicane_mcp.providers.base import (
     MessageSeen,
     Reading,
+    Refused,
     RequestUsage,
     SessionUsage,
     Tokens,
@@ -37,6 +39,7 @@ from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
 
+LIMITED = Refusal(FailureKind.RATE_LIMIT, "429")
 #: A scripted agent's token costs a millionth of a dollar.
 A_DOLLAR = Tokens(output=1_000_000)
 
@@ -127,7 +130,7 @@ async def test_a_job_without_a_bound_is_stopped_at_the_safety_cap(site: Site) ->
     assert (await site.of(job.id)).stopped_by == StopMode.TURNS
 
 
-async def test_time_is_looked_at_while_the_agent_is_silent(site: Site) -> None:
+async def test_at_80_percent_of_its_time_a_silent_agent_is_told_once(site: Site) -> None:
     job = await site.job(stop_mode=StopMode.TIME, stop_value=Decimal(10))
     watch = Timekeeper(site.db, site.clock, site.booking.stops)
     site.clock.move(timedelta(minutes=7.9))
@@ -138,10 +141,6 @@ async def test_time_is_looked_at_while_the_agent_is_silent(site: Site) -> None:
     await watch.look()
     (text,) = await site.told(job)
     assert "8.0 of 10 minutes" in text
-    site.clock.move(timedelta(minutes=2))
-    await watch.look()
-    ended = await site.of(job.id)
-    assert (ended.status, ended.stopped_by) == (JobStatus.DONE, StopMode.TIME)
 
 
 async def test_live_usage_stops_at_the_budget_before_the_cli_has_told_a_figure(
@@ -232,3 +231,55 @@ async def test_a_projects_cap_leaves_other_projects_alone(
     await site.prints(dear, RequestUsage("a", "", A_DOLLAR))
     assert (await site.of(dear.id)).status == JobStatus.QUEUED
     assert (await site.of(other.id)).status == JobStatus.RUNNING
+
+
+async def test_a_job_that_waits_to_go_on_when_the_budget_is_spent_is_done_with_its_words(
+    site: Site,
+) -> None:
+    lead = await site.job(stop_mode=StopMode.BUDGET, stop_value=Decimal(2))
+    child = await site.job(lead)
+    await site.prints(child, MessageSeen("Half of it."), Refused(LIMITED))
+    assert (await site.of(child.id)).status == JobStatus.QUEUED
+    for name in ("a", "b"):
+        await site.prints(lead, RequestUsage(name, "", A_DOLLAR))
+    ended = await site.of(child.id)
+    assert (ended.status, ended.stopped_by, ended.result) == (
+        JobStatus.DONE,
+        StopMode.BUDGET,
+        "Half of it.",
+    )
+
+
+async def test_the_last_turn_counts_more_than_a_refusal_in_the_same_breath(site: Site) -> None:
+    job = await site.job(stop_mode=StopMode.TURNS, stop_value=Decimal(3))
+    await site.prints(job, *turns(1, 3), Refused(LIMITED))
+    assert (await site.of(job.id)).stopped_by == StopMode.TURNS
+
+
+async def test_every_account_that_is_spent_stops_and_every_one_that_nearly_is_warns(
+    site: Site,
+) -> None:
+    lead = await site.job(stop_mode=StopMode.BUDGET, stop_value=Decimal(10))
+    child = await site.job(lead, stop_mode=StopMode.BUDGET, stop_value=Decimal(4))
+    await site.prints(lead, RequestUsage("a", "", Tokens(output=6_000_000)))
+    await site.prints(child, RequestUsage("b", "", Tokens(output=3_500_000)))
+    assert [len(await site.told(job)) for job in (lead, child)] == [1, 1]
+    await site.prints(child, RequestUsage("c", "", Tokens(output=500_000)))
+    ends = [(await site.of(one.id)).stopped_by for one in (lead, child)]
+    assert ends == [StopMode.BUDGET] * 2
+
+
+async def test_a_correction_after_midnight_gives_the_new_day_nothing_to_spend(
+    db: Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    site = Site(db, clock, tmp_path, Caps(daily=Decimal(2)))
+    job, other = await site.job(), await site.job()
+    clock.move(timedelta(hours=11, minutes=59))
+    await site.prints(job, RequestUsage("a", "", Tokens(output=1_900_000)))
+    clock.move(timedelta(minutes=2))
+    await site.prints(job, SessionUsage(None, Decimal("0.5")))
+    await site.prints(job, SessionUsage(None, Decimal("1.5")))
+    await site.prints(other, RequestUsage("b", "", Tokens(output=999_000)))
+    assert (await site.of(other.id)).status == JobStatus.RUNNING
+    await site.prints(other, RequestUsage("c", "", Tokens(output=1_000)))
+    assert (await site.of(other.id)).status == JobStatus.QUEUED

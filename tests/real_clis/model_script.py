@@ -6,9 +6,7 @@ no state, so one script serves any number of agents at once; who asks is told by
 """
 
 import json
-import math
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -169,17 +167,10 @@ class Limit:
     model: str  #: part of its id
     error: HttpError
     after: int = 0  #: tool calls of the agent before
-    times: int | None = None  #: so often for one move; None: always
-    until: float = math.inf  #: by `time.time`
 
     def holds(self, conversation: Conversation) -> bool:
         """Whether this request is refused."""
-        return (
-            self.model in conversation.model
-            and conversation.calls >= self.after
-            and (self.times is None or conversation.refusals < self.times)
-            and time.time() < self.until
-        )
+        return self.model in conversation.model and conversation.calls >= self.after
 
 
 def limited(script: Script, *limits: Limit) -> Script:

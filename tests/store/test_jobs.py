@@ -71,7 +71,7 @@ async def test_a_change_writes_its_event(store: Database) -> None:
 async def test_an_illegal_change_writes_nothing(store: Database) -> None:
     job = await store.write(add_job)
     with pytest.raises(IllegalTransition):
-        await store.write(lambda session: jobs.change(session, job, JobEvent.SUCCEED, LATER))
+        await store.write(lambda session: jobs.change(session, job, JobEvent.REQUEUE, LATER))
     assert (await store.read(lambda session: jobs.get(session, job.id))).status == "queued"
     assert await store.read(events.last_seq) == 1
 

@@ -51,6 +51,76 @@ async def test_what_is_added_comes_on_top_and_what_is_taken_back_goes(store: Dat
     assert await store.read(lambda s: usage.cost_of_day(s, "2026-01-07")) == 0
 
 
+async def test_counts_beyond_32_bits_are_stored_and_come_back_whole(store: Database) -> None:
+    def change(session: Session) -> list[int]:
+        job, attempt = running(session)
+        attempts.write(session, attempt.id, cache_read_tokens=2**53)
+        for _ in range(2):
+            usage.add(session, MONDAY, job.id, "claude", "opus", cache_read_tokens=2**53)
+        (used,) = usage.sums(session, Grouping.JOB)
+        assert type(used.cache_read_tokens) is int
+        return [attempts.get(session, attempt.id).cache_read_tokens, used.cache_read_tokens]
+
+    assert await store.write(change) == [2**53, 2**54]
+
+
+async def test_what_is_taken_back_after_midnight_is_taken_from_the_day_before(
+    store: Database,
+) -> None:
+    def change(session: Session) -> dict[str, tuple[int, Decimal]]:
+        key = (add_job(session).id, "claude", "opus")
+        usage.add(session, MONDAY, *key, output_tokens=1900, cost_usd=USD("1.9"))
+        usage.add(session, TUESDAY, *key, output_tokens=100, cost_usd=USD("0.1"))
+        usage.add(session, TUESDAY, *key, output_tokens=-1500, cost_usd=USD("-1.5"), turns=1)
+        usage.add(session, TUESDAY, *key, cost_usd=USD("0.25"))
+        found = usage.sums(session, Grouping.DAY)
+        assert sum(one.turns for one in found) == 1
+        return {one.group: (one.output_tokens, one.cost_usd) for one in found}
+
+    days = {MONDAY: (500, USD("0.5")), TUESDAY: (0, USD("0.25"))}
+    assert await store.write(change) == days
+
+
+async def test_what_no_day_has_to_give_back_keeps_the_sums_exact_and_frees_no_cap(
+    store: Database,
+) -> None:
+    def change(session: Session) -> Decimal:
+        job, other = add_job(session), add_job(session)
+        usage.add(session, MONDAY, job.id, "claude", "opus", cost_usd=USD(1))
+        usage.add(session, MONDAY, job.id, "claude", "haiku", cost_usd=USD("-0.25"))
+        usage.add(session, MONDAY, other.id, "claude", "opus", cost_usd=USD(2))
+        costs = {one.group: one.cost_usd for one in usage.sums(session, Grouping.MODEL)}
+        assert costs == {"opus": USD(3), "haiku": USD("-0.25")}
+        assert usage.cost_of_day(session, MONDAY, job.project) == USD(3)
+        return usage.cost_of_day(session, MONDAY)
+
+    assert await store.write(change) == USD(3)
+
+
+async def test_the_cap_of_a_project_is_not_dearer_for_the_jobs_that_it_had_before(
+    db: Database,
+) -> None:
+    def steps(session: Session) -> int:
+        """Hundreds of steps that SQLite takes to add the day up."""
+        taken: list[None] = []
+        connection: Any = session.connection().connection.driver_connection
+        connection.set_progress_handler(lambda: taken.append(None), 100)
+        assert usage.cost_of_day(session, MONDAY, "/garden") == USD(2)
+        connection.set_progress_handler(None, 0)
+        return len(taken)
+
+    def change(session: Session) -> tuple[int, int]:
+        job = add_job(session, project="/garden")
+        usage.add(session, MONDAY, job.id, "claude", "opus", cost_usd=USD(2))
+        before = steps(session)
+        for _ in range(300):
+            add_job(session, project="/garden")
+        return before, steps(session)
+
+    before, after = await db.write(change)
+    assert after == before
+
+
 async def test_nothing_added_is_no_row(store: Database) -> None:
     def change(session: Session) -> int:
         usage.add(session, MONDAY, add_job(session).id, "claude", "")
@@ -94,16 +164,22 @@ async def test_usage_is_summed_up_in_each_way(
     assert await store.read(lambda s: usage.cost_of_day(s, MONDAY, "/house")) == 4
 
 
-async def test_the_cost_of_a_tree_is_that_of_all_below(store: Database) -> None:
-    def change(session: Session) -> list[Decimal]:
-        root = account(session, "10")
+async def test_the_cost_of_an_account_is_that_of_all_below(store: Database) -> None:
+    def change(session: Session) -> None:
+        free = add_job(session, cost_usd=USD(100))
+        root = account(session, "10", parent=free)
         jobs.set_values(session, root.id, cost_usd=USD("0.000000001"))
         child = drawer(session, root, "1", status="done")
         drawer(session, child, "2.5")
-        drawer(session, root, "4")
-        return [usage.cost_of_tree(session, one) for one in (root.id, child.id, "job_none")]
+        inner = account(session, "5", parent=child)
+        drawer(session, inner, "4")
+        drawer(session, account(session, "1", parent=free), "50")
+        whole, part = (root.id, USD("7.500000001")), (inner.id, USD(4))
+        for name, expected in ((inner.id, [part, whole]), (root.id, [whole])):
+            found = usage.spent_over(session, name)
+            assert [(one.id, spent) for one, spent in found] == expected
 
-    assert await store.write(change) == [USD("7.500000001"), USD("3.5"), 0]
+    await store.write(change)
 
 
 async def test_accounts_are_found_above_and_below_with_what_was_drawn(store: Database) -> None:
@@ -116,7 +192,7 @@ async def test_accounts_are_found_above_and_below_with_what_was_drawn(store: Dat
         jobs.set_values(session, closed.id, status="done", cost_usd=USD("1.5"))
         above = usage.accounts_over(session, closed.id)
         assert [one.id for one in above] == [closed.id, inner.id, root.id]
-        accounts = usage.accounts_within(session, root.id)
+        accounts = usage.accounts_around(session, root.id)
         whole, part = accounts.room(root.id), accounts.room(inner.id)
         # The inner one reserves all of its 4 dollars, of which 2 are spent.
         assert (whole.spent, whole.reserved, whole.free) == (USD(3), USD(2), USD(5))
@@ -150,3 +226,16 @@ async def test_the_models_that_answered_are_named_in_order(store: Database) -> N
         return list(usage.models_used(session, job.id))
 
     assert await store.write(change) == ["scripted:opus", "scripted:sonnet"]
+
+
+async def test_a_model_that_a_cli_does_not_name_is_the_one_asked_for_once_it_answered(
+    store: Database,
+) -> None:
+    def change(session: Session) -> tuple[list[str], list[str]]:
+        job, attempt = running(session)
+        attempts.write(session, attempt.id, model="gpt-6-sol")
+        before = list(usage.models_used(session, job.id))
+        attempts.write(session, attempt.id, turns=1)
+        return before, list(usage.models_used(session, job.id))
+
+    assert await store.write(change) == ([], ["scripted:gpt-6-sol"])

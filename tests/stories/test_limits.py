@@ -195,6 +195,18 @@ async def test_a_stopped_job_is_done_its_agent_gone_and_its_work_kept(
     assert float(total["cost_usd"]) == pytest.approx(1.2)
 
 
+async def test_at_the_end_of_its_time_a_job_is_done_with_its_last_words(
+    server: RunningServer,
+) -> None:
+    async with server.operator() as operator:
+        job = await operator.create(
+            "say Begun.", UNTIL_GO, "finish never", stop_mode="time", stop_value=0.05
+        )
+        (answer,) = await operator.outcome(job)
+    assert (answer["status"], answer["stopped_by"]) == ("done", "time"), answer
+    assert answer["result"] == "Begun."
+
+
 async def test_time_is_enforced_while_no_server_runs(start: Callable[..., RunningServer]) -> None:
     server = start()
     async with server.operator() as operator:

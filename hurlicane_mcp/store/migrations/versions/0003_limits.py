@@ -10,7 +10,10 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-COUNTS = ("turns", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+ACCOUNT = sa.text("payer_id = id")
+DRAWS = sa.text("payer_id IS NOT NULL")
 OF_JOB = (
     *("chain", "is_unclassified", "limited_by", "stop_mode", "stop_value", "payer_id"),
     *("warned_at", "stopped_by"),
@@ -30,10 +33,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop all of it."""
+    """Drop all of it. The tokens of attempts stay wide: they might not fit any more."""
     for table in ("warning", "usage", "cooldown"):
         op.drop_table(table)
-    op.drop_index("ix_job_payer_id", "job")
+    op.drop_index("ix_job_payer", "job")
+    op.drop_index("ix_job_account", "job")
     for name in OF_ATTEMPT:
         op.drop_column("attempt", name)
     for name in OF_JOB:
@@ -63,7 +67,16 @@ def _job() -> None:
     op.add_column("job", sa.Column("payer_id", sa.String(), nullable=True))
     op.add_column("job", sa.Column("warned_at", UtcDateTime(), nullable=True))
     op.add_column("job", sa.Column("stopped_by", sa.String(), nullable=True))
-    op.create_index("ix_job_payer_id", "job", ["payer_id"])
+    op.create_index(
+        "ix_job_account", "job", ["root_id"], sqlite_where=ACCOUNT, postgresql_where=ACCOUNT
+    )
+    op.create_index(
+        "ix_job_payer",
+        "job",
+        ["payer_id", "status", "cost_usd"],
+        sqlite_where=DRAWS,
+        postgresql_where=DRAWS,
+    )
 
 
 def _attempt() -> None:
@@ -74,6 +87,9 @@ def _attempt() -> None:
     op.add_column("attempt", _flag("is_estimated"))
     op.add_column("attempt", sa.Column("stopped", sa.String(), nullable=True))
     op.add_column("attempt", sa.Column("refusal", sa.JSON(), nullable=True))
+    if op.get_bind().dialect.name == "postgresql":  # SQLite's integers have 64 bits as they are
+        for name in TOKENS:
+            op.alter_column("attempt", name, type_=sa.BigInteger())
 
 
 def _cooldown() -> None:
@@ -103,7 +119,8 @@ def _usage() -> None:
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("model", sa.String(), nullable=False),
-        *(sa.Column(name, sa.Integer(), nullable=False) for name in COUNTS),
+        sa.Column("turns", sa.Integer(), nullable=False),
+        *(sa.Column(name, WIDE, nullable=False) for name in TOKENS),
         sa.Column("cost_usd", Usd(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"]),
         sa.PrimaryKeyConstraint("day", "job_id", "provider", "model"),
