@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hurlicane_mcp.cli.connection import ask
-from hurlicane_mcp.cli.options import AsJson, DataDir
+from hurlicane_mcp.cli.options import AsJson, DataDir, goes_on
 from hurlicane_mcp.cli.render import console, note, print_json, printable
 from hurlicane_mcp.cli.words import cause, until
 from hurlicane_mcp.errors import Invalid
@@ -34,9 +34,7 @@ def list_models(
     context: typer.Context, *, as_json: AsJson = False, data_dir: DataDir = None
 ) -> int:
     """List the models, and which may not be used now, until when and why."""
-    if context.invoked_subcommand is not None:
-        if as_json or data_dir:
-            raise Invalid(f"Options go behind {context.invoked_subcommand!r}.")
+    if goes_on(context, has_options=as_json or data_dir is not None):
         return 0
     found = ask(data_dir, lambda server: server.get("/api/models"))
     if as_json:

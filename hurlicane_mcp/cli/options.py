@@ -26,6 +26,19 @@ def checked_word(given: str) -> str:
     return given
 
 
+def goes_on(context: typer.Context, *, has_options: bool) -> bool:
+    """Whether another command follows, to which the work is left; *has_options*: this one got some.
+
+    Raises:
+        Invalid: options stand before the command that they are for.
+    """
+    if context.invoked_subcommand is None:
+        return False
+    if has_options:
+        raise Invalid(f"Options go behind {context.invoked_subcommand!r}.")
+    return True
+
+
 DataDir: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -6,9 +6,8 @@ import typer
 from rich.text import Text
 
 from hurlicane_mcp.cli.connection import Connection, ask
-from hurlicane_mcp.cli.options import AsJson, DataDir, JobArgument, checked_word
+from hurlicane_mcp.cli.options import AsJson, DataDir, JobArgument, checked_word, goes_on
 from hurlicane_mcp.cli.render import age, console, note, print_json, printable
-from hurlicane_mcp.errors import Invalid
 
 warnings = typer.Typer(help="List what about jobs may be worth a look, and dismiss it.")
 
@@ -18,9 +17,7 @@ def list_warnings(
     context: typer.Context, *, as_json: AsJson = False, data_dir: DataDir = None
 ) -> int:
     """List what about jobs may be worth a look, oldest first."""
-    if context.invoked_subcommand is not None:
-        if as_json or data_dir:
-            raise Invalid(f"Options go behind {context.invoked_subcommand!r}.")
+    if goes_on(context, has_options=as_json or data_dir is not None):
         return 0
     found = ask(data_dir, lambda server: server.get("/api/warnings"))
     if as_json:

@@ -75,5 +75,5 @@ class CallLedger:
 
     def release(self, session: Session) -> None:
         """Let others probe what is still held, in the caller's transaction."""
-        for key in cooldowns.release_probes(session, self.holder):
-            queue.unpark(session, str(key))
+        if cooldowns.release_probes(session, self.holder):
+            queue.unpark(session)

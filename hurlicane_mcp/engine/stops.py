@@ -88,12 +88,20 @@ class Stops:
             self._warn_account(session, account, rest, now)
         self._check_own(session, job, now)
 
-    def check_time(self, session: Session, now: datetime) -> None:
-        """Warn each running job that has used most of its time."""
-        for row in attempts.unsettled(session):
-            job = jobs.many(session, [row.job_id])[row.job_id]
-            if job.stop_mode == StopMode.TIME:
-                self._check_own(session, job, now)
+    def due_by_time(self, session: Session, now: datetime) -> Sequence[str]:
+        """The attempts at work whose jobs have used most of their time and were not told."""
+        rows = {row.job_id: row for row in attempts.unsettled(session)}
+        found = jobs.many(session, rows)
+        return [
+            rows[name].id for name, job in found.items() if self._nears_its_time(session, job, now)
+        ]
+
+    def _nears_its_time(self, session: Session, job: JobRow, now: datetime) -> bool:
+        limit = stop_of(job).time
+        if limit is None or job.warned_at is not None:
+            return False
+        used = _minutes(_run_time(attempts.of_job(session, job.id), now))
+        return verdict(used, _minutes(limit)) is not Verdict.FINE
 
     def _check_own(self, session: Session, job: JobRow, now: datetime) -> None:
         """The turns and the time of *job*."""
@@ -107,7 +115,7 @@ class Stops:
             used = _minutes(_run_time(rows, now))
             told = f"{used:.1f} of {stop.value} minutes"
             # Its shim stops it, by a clock that does not count the sleep of the machine.
-            if verdict(used, _minutes(stop.time)) is not Verdict.FINE and job.warned_at is None:
+            if self._nears_its_time(session, job, now):
                 warn(session, job, StopMode.TIME, told, now)
 
     def _act(
@@ -168,10 +176,9 @@ class Timekeeper:
 
     async def look(self) -> None:
         """Warn whoever is due. They are stopped by their shims, also while no server runs."""
-        if not await self._db.read(_has_timed):
-            return
         now = self._clock.now()
-        await self._db.write(lambda session: self._stops.check_time(session, now))
+        for name in await self._db.read(lambda session: self._stops.due_by_time(session, now)):
+            await self._db.write(lambda session, one=name: self._stops.check(session, one, now))
 
 
 def stop(session: Session, job: JobRow, mode: StopMode, now: datetime) -> None:
@@ -205,12 +212,6 @@ def _no_budget(session: Session, job: JobRow, account: JobRow) -> Outcome:
     whose = "Its budget" if account.id == job.id else f"The budget of job {account.id}"
     reason = f"{whose} of ${account.stop_value:.2f} is spent."
     return Outcome.failed(FailureKind.BUDGET, reason)
-
-
-def _has_timed(session: Session) -> bool:
-    rows = attempts.unsettled(session)
-    found = jobs.many(session, [row.job_id for row in rows])
-    return any(job.stop_mode == StopMode.TIME for job in found.values())
 
 
 def _run_time(rows: Sequence[AttemptRow], now: datetime) -> timedelta:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import String, cast, or_, update
+from sqlalchemy import ColumnElement, String, cast, or_, update
 from sqlmodel import Session, col, func, select
 
 from hurlicane_mcp.domain.jobs import JOB, JobEvent, JobStatus
@@ -27,17 +27,24 @@ def due(session: Session, now: datetime, limit: int) -> Sequence[JobRow]:
     sleeping = (
         select(WakeRow.job_id).where(col(WakeRow.job_id) == JobRow.id).correlate(JobRow).exists()
     )
-    is_free = col(JobRow.not_before).is_(None) & col(JobRow.limited_by).is_(None)
     query = (
         select(JobRow)
-        .where(col(JobRow.status).in_(JOB.sources(JobEvent.CLAIM)))
-        .where(or_(is_free, col(JobRow.not_before) <= now))
-        .where(col(JobRow.is_unclassified).is_(False))
+        .where(*_is_due(now))
         .where(~still_leaving, ~sleeping)
         .order_by(col(JobRow.priority).desc(), col(JobRow.seq))
         .limit(limit)
     )
     return session.exec(jobs.without_inputs(query)).all()
+
+
+def _is_due(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Queued, its model chosen, and neither delayed nor parked at *now*."""
+    is_free = col(JobRow.not_before).is_(None) & col(JobRow.limited_by).is_(None)
+    return (
+        col(JobRow.status).in_(JOB.sources(JobEvent.CLAIM)),
+        or_(is_free, col(JobRow.not_before) <= now),
+        col(JobRow.is_unclassified).is_(False),
+    )
 
 
 def claim(session: Session, job_ids: Sequence[str], now: datetime) -> Sequence[JobRow]:
@@ -64,13 +71,10 @@ def claim(session: Session, job_ids: Sequence[str], now: datetime) -> Sequence[J
 
 def alike(session: Session, job: JobRow, now: datetime) -> Sequence[str]:
     """The due jobs that may run on the same models as *job*, itself included."""
-    is_free = col(JobRow.not_before).is_(None) & col(JobRow.limited_by).is_(None)
     chain = cast(col(JobRow.chain), String)
     query = (
         select(JobRow.id)
-        .where(col(JobRow.status).in_(JOB.sources(JobEvent.CLAIM)))
-        .where(or_(is_free, col(JobRow.not_before) <= now))
-        .where(col(JobRow.is_unclassified).is_(False))
+        .where(*_is_due(now))
         .where(chain == select(chain).where(col(JobRow.id) == job.id).scalar_subquery())
     )
     return session.exec(query.order_by(col(JobRow.seq))).all()
@@ -94,23 +98,18 @@ def park(
 
 def unpark(session: Session, by: str | None = None) -> None:
     """Let the jobs that are parked for the limit *by* (None: for any, caps aside) be looked at."""
-    statement = update(JobRow).where(
-        col(JobRow.status) == JobStatus.QUEUED, col(JobRow.limited_by).is_not(None)
-    )
-    if by is not None:
-        statement = statement.where(col(JobRow.limited_by) == by)
-    else:  # the name of a cap has no slash
-        statement = statement.where(col(JobRow.limited_by).contains("/"))
-    session.exec(statement.values(not_before=None, limited_by=None))
-    events.ring(session, events.QUEUE)
+    is_meant = col(JobRow.limited_by).contains("/") if by is None else col(JobRow.limited_by) == by
+    _unpark(session, is_meant)  # the name of a cap has no slash
 
 
 def unpark_all(session: Session) -> None:
     """Have every parked job looked at again, also those that a cap keeps: settings may be others
     now, and so may the clock."""
-    statement = update(JobRow).where(
-        col(JobRow.status) == JobStatus.QUEUED, col(JobRow.limited_by).is_not(None)
-    )
+    _unpark(session, col(JobRow.limited_by).is_not(None))
+
+
+def _unpark(session: Session, is_meant: ColumnElement[bool]) -> None:
+    statement = update(JobRow).where(col(JobRow.status) == JobStatus.QUEUED, is_meant)
     session.exec(statement.values(not_before=None, limited_by=None))
     events.ring(session, events.QUEUE)
 

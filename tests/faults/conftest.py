@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import missing
 from tests.stories.server import RunningServer, running_server
 
 MIB = 1024 * 1024
@@ -21,7 +22,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     mount = ("mount", "-t", "tmpfs", "-o", f"size={8 * MIB},mode=700", "none", str(folder))
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+        missing(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(("umount", "--lazy", str(folder)), check=True)
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.cli.command import START, Command, task
+from tests.machine import missing
 from tests.stories.server import RunningServer, running_server, until
 
 pytestmark = pytest.mark.anyio
@@ -31,9 +32,7 @@ UNTIL_GO = "run sh -c 'until [ -e go ]; do sleep 0.05; done'"
 def tmux() -> None:
     """Without tmux nothing here can be tested."""
     if shutil.which("tmux") is None:
-        if os.environ.get("CI"):
-            pytest.fail("tmux is not installed")
-        pytest.skip("tmux is not installed")
+        missing("tmux is not installed")
 
 
 def created(server: RunningServer, *steps: str, **arguments: Any) -> str:

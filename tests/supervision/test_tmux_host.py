@@ -21,6 +21,7 @@ from hurlicane_mcp.supervision.host import Command, Exit, Handle
 from hurlicane_mcp.supervision.identity import is_alive
 from hurlicane_mcp.supervision.shim_host import ShimHandle, ShimHost, stopped_by
 from hurlicane_mcp.supervision.tmux_host import LocalHost, Terminal, TmuxHost, terminal_of
+from tests.machine import missing
 from tests.supervision.agents import DEAF, SECOND, Stage, argv_of, has_ended, is_gone, until
 
 pytestmark = pytest.mark.anyio
@@ -33,9 +34,7 @@ def tmux() -> str:
     """The program; without it nothing here can be tested."""
     found = shutil.which("tmux")
     if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("tmux is not installed")
-        pytest.skip("tmux is not installed")
+        missing("tmux is not installed")
     return found
 
 
