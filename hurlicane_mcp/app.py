@@ -264,11 +264,11 @@ class _Application:
         chores = (
             self._services.questions.close_overdue,
             self._runs.attend,
-            Timekeeper(self._db, self._clock, self._booking.stops).look,
-            refusals.look,
             self._services.health.look,
         )
-        return Watchdog(self._db, self._clock, self._presences, chores, self._terminals.type)
+        at_work = (Timekeeper(self._db, self._clock, self._booking.stops).look, refusals.look)
+        typist = self._terminals.type
+        return Watchdog(self._db, self._clock, self._presences, chores, typist, at_work)
 
     def _dispatcher(self, launch: Callable[[Launch], Awaitable[None]]) -> Dispatcher:
         runs_dir = self._settings.data_dir / "runs"

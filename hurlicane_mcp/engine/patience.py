@@ -17,7 +17,7 @@ from hurlicane_mcp.domain.failures import FailureKind
 from hurlicane_mcp.domain.refusals import Refusal
 from hurlicane_mcp.engine.booking import Booking
 from hurlicane_mcp.providers.base import ErrorCleared, Reading, Refused
-from hurlicane_mcp.store import attempts, cooldowns, jobs
+from hurlicane_mcp.store import attempts, cooldowns
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow
 
@@ -41,25 +41,17 @@ class RefusalWatch:
 
     async def look(self) -> None:
         """Look once at every agent whose model refuses, and at every terminal."""
-        rows = await self._db.read(attempts.unsettled)
-        await self._free_probes(rows)
-        for row in rows:
-            if row.refused_at is not None:
-                await self._db.write(lambda session, one=row.id: self._judge(session, one))
+        refused, probes = await self._db.read(lambda s: (attempts.refused(s), _answered_probes(s)))
+        answered, now = self._booking.ledger.answered, self._clock.now()
+        for row in probes:
+            await self._db.write(lambda session, one=row: answered(session, one, now))
+        for row in refused:
+            await self._db.write(lambda session, one=row.id: self._judge(session, one))
         if self._clock.monotonic() - self._looked < LOOK.total_seconds():
             return
         self._looked = self._clock.monotonic()
-        for row in await self._db.read(_on_terminals):
+        for row in await self._db.read(attempts.on_terminals):
             await self._read_screen(row)
-
-    async def _free_probes(self, rows: Sequence[AttemptRow]) -> None:
-        """Whose agent has called us has a model that answers: on a terminal nothing else tells."""
-        called = {row.id: row for row in rows if row.called_at is not None}
-        entries = await self._db.read(cooldowns.ledger)
-        probes = {entry.probe for entry in entries.values()}
-        answered, now = self._booking.ledger.answered, self._clock.now()
-        for row in (row for name, row in called.items() if name in probes):
-            await self._db.write(lambda session, one=row: answered(session, one, now))
 
     def _judge(self, session: Session, attempt_id: str) -> None:
         row = attempts.get(session, attempt_id)
@@ -88,7 +80,9 @@ class RefusalWatch:
         )
 
 
-def _on_terminals(session: Session) -> list[AttemptRow]:
-    rows = attempts.unsettled(session)
-    found = jobs.many(session, [row.job_id for row in rows])
-    return [row for row in rows if found[row.job_id].interactive]
+def _answered_probes(session: Session) -> Sequence[AttemptRow]:
+    """The probes whose agents have called us, so that their models answer: on a terminal nothing
+    else tells."""
+    names = {entry.probe for entry in cooldowns.ledger(session).values() if entry.probe}
+    probes = [row for row in attempts.unsettled(session) if row.id in names] if names else []
+    return [row for row in probes if row.called_at is not None]

@@ -90,7 +90,7 @@ class Stops:
 
     def due_by_time(self, session: Session, now: datetime) -> Sequence[str]:
         """The attempts at work whose jobs have used most of their time and were not told."""
-        rows = {row.job_id: row for row in attempts.unsettled(session)}
+        rows = {row.job_id: row for row in attempts.untold_of_time(session)}
         found = jobs.many(session, rows)
         return [
             rows[name].id for name, job in found.items() if self._nears_its_time(session, job, now)

@@ -73,12 +73,16 @@ class Watchdog:
         presences: Presences,
         chores: Sequence[Chore] = (),
         typist: Typist | None = None,
+        chores_at_work: Sequence[Chore] = (),
     ) -> None:
-        """*chores* are done at every look; *typist* reaches agents that have a terminal."""
+        """*chores* are done at every look, *chores_at_work* only while there are agents; *typist*
+        reaches those that have a terminal."""
         self._db = db
         self._clock = clock
         self._presences = presences
         self._chores = chores
+        self._chores_at_work = chores_at_work
+        self._is_anyone_there = True
         self._typist = typist
         self._nudged: dict[str, datetime] = {}
         self._offset = self._clock_offset()
@@ -92,16 +96,22 @@ class Watchdog:
         """Look, for ever. A fault is logged, and the next look comes all the same."""
         while True:
             await self._clock.sleep(LOOK)
-            for chore in (self.look, *self._chores):
-                try:
-                    await chore()
-                except Exception:  # top-level handler: nobody else looks
-                    log.exception("a look of the watchdog failed")
+            await self._do(self.look, *self._chores)
+            if self._is_anyone_there:
+                await self._do(*self._chores_at_work)
+
+    async def _do(self, *chores: Chore) -> None:
+        for chore in chores:
+            try:
+                await chore()
+            except Exception:  # top-level handler: nobody else looks
+                log.exception("a look of the watchdog failed")
 
     async def look(self) -> None:
         """Judge every agent once, and act on what is found."""
         await self._notice_jumps()
         rows, facts = await self._db.read(self._see)
+        self._is_anyone_there = len(rows) > 0
         await self._sample(rows, facts)
         found = self._findings(facts)
         to_act = confirmed(found, len(rows), self._second_look(frozenset(found)))

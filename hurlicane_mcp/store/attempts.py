@@ -4,13 +4,21 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import Select, update
 from sqlmodel import Session, col, func, select
 
 from hurlicane_mcp.domain.attempts import ATTEMPT, AttemptEvent, AttemptState, Standing, standing
+from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.errors import JobFinished, NotFound, StaleAttempt
 from hurlicane_mcp.store import events
-from hurlicane_mcp.store.tables import UNSETTLED_ATTEMPT, AttemptRow, JobRow, WaitRow, insert_rows
+from hurlicane_mcp.store.tables import (
+    LIVE_JOB,
+    UNSETTLED_ATTEMPT,
+    AttemptRow,
+    JobRow,
+    WaitRow,
+    insert_rows,
+)
 
 UNSETTLED = tuple(state for state in AttemptState if state not in ATTEMPT.final)
 
@@ -60,6 +68,30 @@ def unsettled(session: Session) -> Sequence[AttemptRow]:
     """The attempts whose outcome is open, oldest first."""
     query = select(AttemptRow).where(UNSETTLED_ATTEMPT).order_by(col(AttemptRow.claimed_at))
     return session.exec(query.execution_options(populate_existing=True)).all()
+
+
+def refused(session: Session) -> Sequence[AttemptRow]:
+    """The attempts whose outcome is open and whose model refuses, oldest first."""
+    query = select(AttemptRow).where(UNSETTLED_ATTEMPT, col(AttemptRow.refused_at).is_not(None))
+    return session.exec(query.order_by(col(AttemptRow.claimed_at))).all()
+
+
+def _of_jobs(session: Session, job_ids: Select[Any]) -> Sequence[AttemptRow]:
+    """The attempts whose outcome is open of the jobs that a query finds."""
+    query = select(AttemptRow).where(UNSETTLED_ATTEMPT, col(AttemptRow.job_id).in_(job_ids))
+    return session.exec(query.order_by(col(AttemptRow.claimed_at))).all()
+
+
+def on_terminals(session: Session) -> Sequence[AttemptRow]:
+    """The attempts whose outcome is open and whose agents have a terminal."""
+    is_interactive = col(JobRow.interactive).is_(True)
+    return _of_jobs(session, select(JobRow.id).where(LIVE_JOB, is_interactive))
+
+
+def untold_of_time(session: Session) -> Sequence[AttemptRow]:
+    """The attempts whose outcome is open, whose jobs have a limit of time and were not warned."""
+    is_timed = (col(JobRow.stop_mode) == StopMode.TIME) & col(JobRow.warned_at).is_(None)
+    return _of_jobs(session, select(JobRow.id).where(LIVE_JOB, is_timed))
 
 
 def has_open(session: Session, job_id: str) -> bool:

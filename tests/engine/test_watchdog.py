@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 from sqlmodel import Session, col, select
 
@@ -19,6 +20,7 @@ from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, EventRow, JobRow
 from tests.factories import add_job, booking, claim_due, running
 from tests.fakes import FakeClock
+from tests.stories.server import until
 
 pytestmark = pytest.mark.anyio
 
@@ -276,3 +278,28 @@ async def test_a_finished_attempt_is_left_alone(
     clock.move(HOUR)
     await watchdog.look()
     assert (await row(db, attempt)).outcome == "done"
+
+
+async def test_what_concerns_agents_is_only_looked_at_while_there_are_some(
+    db: Database, clock: FakeClock
+) -> None:
+    looked = list[str]()
+
+    async def always() -> None:
+        looked.append("always")
+
+    async def at_work() -> None:
+        looked.append("at work")
+
+    presences = Presences(clock, Attendance(db, clock), Limits())
+    watchdog = Watchdog(db, clock, presences, (always,), chores_at_work=(at_work,))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watchdog.run)
+        for number in (1, 2):  # the second look begins when the first one is over
+            await clock.advance(LOOK)
+            await until(lambda number=number: looked.count("always") == number)
+        assert "at work" not in looked
+        await db.write(lambda session: running(session))
+        await clock.advance(LOOK)
+        await until(lambda: "at work" in looked)
+        tasks.cancel_scope.cancel()
