@@ -117,6 +117,9 @@ class JobSpec:
     fallback: tuple[str, ...] | None = None
     stop_mode: StopMode = StopMode.COMPLETION
     stop_value: Decimal | None = None  #: turns, US dollars or minutes
+    use_worktree: bool = False  #: in a worktree and on a branch of its own
+    base_branch: str | None = None  #: what that branch begins from; None for what is checked out
+    enforce_locks: bool = False  #: edits without a file lock are refused, where the CLI has hooks
     idempotency_key: str | None = None
 
 

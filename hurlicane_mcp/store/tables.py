@@ -87,6 +87,12 @@ class JobRow(SQLModel, table=True):
     payer_id: str | None = None  #: whose budget it draws from
     warned_at: datetime | None = time_column()  #: when 80 % of `stop_value` were reached
     stopped_by: str | None = None  #: the mode of the limit that ended it
+    kind: str = "agent"  #: or `workflow`: no agent of its own, its children do the work
+    worktree_id: str | None = Field(default=None, index=True)  #: the one of ours that it works in
+    checks: list[Any] = json_column(list)  #: what has to hold before it may be done
+    check_tries: int = 3  #: how often they may fail before the job does
+    checks_failed: int = 0
+    enforce_locks: bool = False  #: its agent may edit only what it holds the lock of
     title: str
     failure_reason: str | None = text_column(default=None)
     context: dict[str, str] = json_column(dict)
@@ -191,6 +197,7 @@ class AttemptRow(SQLModel, table=True):
     is_estimated: bool = False  #: tokens and cost are made of `live`, not of the CLI's own figure
     stopped: str | None = None  #: the limit that its CLI says to have stopped at: turns or budget
     refusal: dict[str, Any] | None = optional_json_column()  #: the refusal of `refused_at`
+    base_sha: str | None = None  #: the commit that its work folder was at when it began
     progress: str = text_column()  #: what the agent reported with report_status
     lost_why: str = text_column()  #: its last words about us, if they say that it cannot reach us
     provider_error: str | None = text_column(default=None)
