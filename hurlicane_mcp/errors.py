@@ -48,6 +48,12 @@ class OpenChildren(Conflict):
     code = "open_children"
 
 
+class ChecksFailed(Conflict):
+    """What has to hold before a job may be done does not; the message says what, and why."""
+
+    code = "checks_failed"
+
+
 class WaitCycle(Conflict):
     """Waiting for this would close a circle of jobs that wait for each other."""
 
@@ -110,6 +116,25 @@ class ShimDied(LaunchFailed):
 
 class NotWritable(LaunchFailed):
     """The disk is full or read-only, so nothing was started: it can be once that is mended."""
+
+
+class GitFailed(HurlicaneError):
+    """A call of git ended badly; the message names the call, the folder and git's own words."""
+
+    code = "git"
+
+    def __init__(self, tried: str, folder: object, said: str) -> None:
+        self.said = said  #: git's last line
+        shown = tried if len(tried) <= 200 else f"{tried[:199]}…"
+        super().__init__(f"`{shown}` failed in {folder}: {said}")
+
+
+class GitBusy(GitFailed):
+    """A lock of git's is held by somebody: the same call may work later."""
+
+
+class GitDiskFull(GitFailed, NotWritable):
+    """Git could not write: the disk is full or read-only."""
 
 
 class AlreadyServing(HurlicaneError):

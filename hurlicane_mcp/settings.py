@@ -75,12 +75,17 @@ class Settings(BaseSettings):
     )
     claude_bin: str = Field("claude", description="Program of Claude Code: a name or a path.")
     codex_bin: str = Field("codex", description="Program of the Codex CLI: a name or a path.")
+    gh_bin: str = Field("gh", description="Program of the GitHub CLI, for pull requests.")
     claude_permissions: Permissions = Field(
         "edit",
         description="edit (edits, Bash, our tools), full, or a list of allowed tools with commas.",
     )
     claude_hooks: bool = Field(
         True, description="Have Claude Code's hooks tell the server of agents that we launch."
+    )
+    locks_fail_open: bool = Field(
+        False,
+        description="Let agents of jobs that enforce file locks edit while the server is away.",
     )
     codex_sandbox: Literal["read-only", "workspace-write", "danger-full-access"] = Field(
         "workspace-write", description="Sandbox of the Codex CLI."
@@ -140,6 +145,10 @@ class Settings(BaseSettings):
     classify: bool = Field(
         False,
         description="Have a cheap model choose haiku, sonnet or opus for jobs that name no model.",
+    )
+    worktree_retention: Duration = Field(
+        timedelta(hours=24),
+        description="How long a worktree is kept after the last job in it; its commits stay.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least important records to log."

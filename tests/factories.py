@@ -14,13 +14,16 @@ from hurlicane_mcp.engine.models import Models
 from hurlicane_mcp.engine.stops import Stops
 from hurlicane_mcp.ids import attempt_id, new_id, token_hash
 from hurlicane_mcp.parts import models_of, providers_of
+from hurlicane_mcp.providers.base import Provider
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.providers.scripted import ScriptedProvider
 from hurlicane_mcp.settings import Settings
-from hurlicane_mcp.store import attempts, jobs, queue
+from hurlicane_mcp.store import attempts, jobs, queue, worktrees
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
+from hurlicane_mcp.store.workflow_tables import WorktreeRow
 from tests.fakes import BEGINNING
+from tests.git.places import Place
 
 
 def add_job(
@@ -51,9 +54,30 @@ def add_job(
     return jobs.get(session, job_id)
 
 
-def booking() -> Booking:
+def add_branch_job(
+    session: Session, place: Place, branch: str, base_branch: str | None = "main"
+) -> str:
+    """A job whose work is on *branch* of a repository; its worktree itself is gone already."""
+    job = add_job(session)
+    row = WorktreeRow(
+        id=f"wt_{job.id}",
+        owner_id=job.id,
+        repo=str(place.folder),
+        path=str(place.beside / job.id),
+        branch=branch,
+        base_branch=base_branch,
+        base_sha=place.sha("main"),
+        created_at=BEGINNING,
+    )
+    worktrees.add(session, row)
+    jobs.set_values(session, job.id, worktree_id=row.id)
+    return job.id
+
+
+def booking(*others: Provider) -> Booking:
     """What writes readings down, with scripted agents, no chains, no caps, and no luck."""
-    providers = Providers({name: ScriptedProvider() for name in ("scripted", "other")})
+    known: dict[str, Provider] = {name: ScriptedProvider() for name in ("scripted", "other")}
+    providers = Providers(known | {one.name: one for one in others})
     ledger = Ledger(Chains(providers), luck=lambda: 0.0)
     return Booking(providers, ledger, Stops())
 

@@ -9,6 +9,7 @@ import typer.main
 from hurlicane_mcp.cli.main import app
 from hurlicane_mcp.engine.access import Role
 from hurlicane_mcp.mcp_server.jobs import AttemptTools, JobTools
+from hurlicane_mcp.mcp_server.locks import LockTools
 from hurlicane_mcp.mcp_server.models import ModelTools
 from hurlicane_mcp.mcp_server.notes import NoteTools
 from hurlicane_mcp.mcp_server.server import tools_of
@@ -75,10 +76,11 @@ def test_every_tool_is_documented_for_its_roles() -> None:
     parts = (JobTools.__new__(JobTools), NoteTools.__new__(NoteTools))
     others = (AttemptTools.__new__(AttemptTools), TalkTools.__new__(TalkTools))
     warnings, models = WarningTools.__new__(WarningTools), ModelTools.__new__(ModelTools)
-    more = (warnings.dismiss_warning, *models.tools)
+    locks = LockTools.__new__(LockTools)
+    more = (warnings.dismiss_warning, *models.tools, locks.check_file_locks)
+    given = (*parts, *others, more, locks.for_agents)
     names = {
-        role: {getattr(tool, "__name__", "") for tool in tools_of(role, *parts, *others, more)}
-        for role in Role
+        role: {getattr(tool, "__name__", "") for tool in tools_of(role, *given)} for role in Role
     }
     agents, operators = names[Role.AGENT], names[Role.OPERATOR]
     expected = {

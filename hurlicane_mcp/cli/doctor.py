@@ -60,6 +60,8 @@ def _findings(data_dir_option: str | None) -> Iterator[Finding]:
     yield _agent_cli("claude", "npm install -g @anthropic-ai/claude-code")
     yield _agent_cli("codex", "npm install -g @openai/codex")
     yield _program("git", "git", "install git with your system's package manager")
+    gh = os.environ.get("HURLICANE_GH_BIN") or "gh"
+    yield _program("gh", gh, "only pull requests need it: cli.github.com, then gh auth login")
     yield _tmux()
     yield _data_directory(place)
     yield _database(place)

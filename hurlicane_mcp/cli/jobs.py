@@ -44,6 +44,9 @@ _FIELDS: Final = (
     "completion",
     "retry_policy",
     "retries",
+    "checks",
+    "checks_failed",
+    "checks_told",
     "stop_mode",
     "stop_value",
     "stopped_by",
@@ -59,7 +62,7 @@ _FIELDS: Final = (
     "started_at",
     "finished_at",
 )
-_LISTS: Final = ("depends_on", "children", "models_used", "chain")
+_LISTS: Final = ("depends_on", "children", "models_used", "chain", "checks")
 
 
 def exit_code(statuses: Iterable[str]) -> int:
@@ -128,6 +131,9 @@ def show(job: JobArgument, *, as_json: AsJson = False, data_dir: DataDir = None)
         told = ("spent", "reserved", "free")
         shown = ", ".join(f"${budget[f'{one}_usd']} {one}" for one in told)
         out.print(Text(f"{'budget':12} {shown}"))
+    if tree := view.get("worktree"):
+        kept = f"; kept in {', '.join(tree['salvaged'])}" if tree.get("salvaged") else ""
+        out.print(Text(f"{'worktree':12} {tree['state']}, branch {tree['branch']}{kept}"))
     if presence := view.get("presence"):
         shown = f"{presence['state']} for {age(presence['since'])}: {printable(presence['why'])}"
         out.print(Text(f"{'agent':12} {shown}"))

@@ -11,7 +11,10 @@ from hurlicane_mcp.cli import (
     client_config,
     doctor,
     explain,
+    folders,
     jobs,
+    locks,
+    merges,
     models,
     notes,
     stop,
@@ -55,16 +58,20 @@ app.command()(stop.stop)
 app.command()(jobs.ps)
 app.command()(jobs.show)
 app.command()(explain.why)
+app.command("merge-preview")(merges.merge_preview)
 app.command()(streams.logs)
 app.command()(attach.attach)
 app.command()(jobs.cancel)
 app.command()(jobs.wait)
 app.command()(streams.events)
 app.command()(usage.usage)
+app.command()(folders.diff)
+app.command()(folders.worktrees)
 app.command()(talk.questions)
 app.command()(talk.answer)
 app.command()(talk.send)
 app.add_typer(notes.notes, name="note")
+app.add_typer(locks.locks, name="locks")
 app.add_typer(warnings.warnings, name="warnings")
 app.add_typer(models.models, name="models")
 app.command()(doctor.doctor)

@@ -18,6 +18,7 @@ from hurlicane_mcp.cli.options import AsJson, DataDir
 from hurlicane_mcp.cli.render import note, print_json
 from hurlicane_mcp.cli.screen import Screen, screen
 from hurlicane_mcp.cli.words import limit_in_words, named
+from hurlicane_mcp.domain.checks import check_in_words
 from hurlicane_mcp.errors import Invalid
 
 Folder: TypeAlias = Annotated[
@@ -36,8 +37,23 @@ Fallback: TypeAlias = Annotated[
 StopMode: TypeAlias = Annotated[
     str, typer.Option(help="What bounds it: turns, budget or time.", metavar="MODE")
 ]
+CheckWords: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CHECK",
+        help="Must hold before it is done: clean_tree, diff_not_empty, no_error_in_output, or a "
+        "shell command that has to exit with 0. May be given again.",
+    ),
+]
+Enforced: TypeAlias = Annotated[
+    bool, typer.Option("--enforce-locks", help="Refuse edits of files that it has not locked.")
+]
 StopValue: TypeAlias = Annotated[
     str | None, typer.Option(help="How many turns, US dollars or minutes.", metavar="NUMBER")
+]
+
+Worktree: TypeAlias = Annotated[
+    bool, typer.Option("--worktree", help="In a git worktree, on a branch of its own.")
 ]
 
 
@@ -50,9 +66,14 @@ def run(
     title: Annotated[str | None, typer.Option(help="Default: the task's first line.")] = None,
     priority: Annotated[int, typer.Option(min=-10, max=10, help="Higher goes first.")] = 0,
     interactive: OnTerminal = False,
+    worktree: Worktree = False,
+    base_branch: Annotated[str | None, typer.Option(help="Where its branch begins.")] = None,
     fallback: Fallback = None,
     stop_mode: StopMode = "completion",
     stop_value: StopValue = None,
+    check: CheckWords = None,
+    check_tries: Annotated[int, typer.Option(min=1, max=10, help="How often they may fail.")] = 3,
+    enforce_locks: Enforced = False,
     retry: Policy = "none",
     retries: Annotated[int, typer.Option(min=1, max=10, help="How often, with --retry.")] = 2,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not follow the job.")] = False,
@@ -71,9 +92,14 @@ def run(
         "title": title,
         "priority": priority,
         "interactive": interactive,
+        "use_worktree": worktree,
+        "base_branch": base_branch,
         "fallback": None if fallback is None else _names(fallback),
         "stop_mode": stop_mode,
         "stop_value": stop_value,
+        "checks": [check_in_words(word) for word in check or ()],
+        "check_tries": check_tries,
+        "enforce_locks": enforce_locks,
         "retry_policy": retry,
         "max_retries": retries,
         "idempotency_key": uuid.uuid4().hex,  # so that it may be sent again

@@ -1,4 +1,4 @@
-"""Limits of models and stops in words: what events tell, and what a person can do about it."""
+"""Limits of models, stops and checks in words: what events tell, and what a person can do."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,7 +18,7 @@ _REMEDIES: Final = (
 
 
 def in_words(event: Mapping[str, Any]) -> str | None:
-    """What *event* tells about models and stops, in one line; None if it is about neither."""
+    """What *event* tells about one of these, in one line; None if it is about none."""
     data = event["data"]
     match event["kind"]:
         case "model.limited":
@@ -33,6 +33,10 @@ def in_words(event: Mapping[str, Any]) -> str | None:
             return _settled(data)
         case "job.parked":
             return _parked(data)
+        case "job.checks_failed":
+            return (
+                f"checks failed ({data['failed']} of {data['tries']}): {brief(data['told'], _TEXT)}"
+            )
         case "job.nearly_stopped":
             return f"has used {data['used']}; at the limit it is stopped"
         case "cap.nearly_reached":

@@ -160,7 +160,12 @@ def _lost(facts: AgentFacts, now: datetime, limits: Limits) -> Presence | None:
 def _waiting(facts: AgentFacts, now: datetime, limits: Limits) -> Presence | None:
     if facts.wait_since is None:
         return None
-    what = {"question": "for a person's answer", "notes": "for a note"}
+    what = {
+        "question": "for a person's answer",
+        "notes": "for a note",
+        "checks": "for its checks",
+        "locks": "for file locks",
+    }
     return Presence(
         PresenceState.WAITING,
         facts.wait_since,

@@ -124,6 +124,7 @@ class EndFacts:
     provider_kind: FailureKind = FailureKind.PROVIDER  #: what kind of error `provider_error` is
     stopped: StopMode | None = None  #: the limit that its CLI says to have stopped at
     oom: bool = False  #: it was killed at a moment when memory ran out
+    failed_checks: str | None = None  #: what of the job's checks did not hold after a good exit
 
 
 def _was_rebooted(facts: EndFacts) -> Outcome | None:
@@ -185,6 +186,8 @@ def _crashed(facts: EndFacts) -> Outcome | None:
 def _exited_well(facts: EndFacts) -> Outcome | None:
     if facts.completion is not Completion.EXIT:
         return None
+    if facts.failed_checks is not None:
+        return Outcome.failed(FailureKind.CHECKS, facts.failed_checks, facts.last_message)
     return Outcome(OutcomeKind.DONE, facts.last_message)
 
 

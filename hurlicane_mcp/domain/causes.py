@@ -44,6 +44,15 @@ class JobFacts:
     ahead: int = 0  #: due jobs before it in the queue
     presence: Presence | None = None
     wait_on: Sequence[str] = ()  #: what the open call of its agent waits for
+    workflow: str | None = None  #: where a workflow is: phase and cycle
+    phase_job: str | None = None  #: the job of that phase
+    blocked: str | None = None  #: why a workflow does not go on
+    blocked_advice: str = ""
+    blocked_since: datetime | None = None
+    heals_at: datetime | None = None
+    checks: Sequence[str] = ()  #: those that run now
+    checks_since: datetime | None = None
+    files: Sequence[str] = ()  #: what its agent waits to lock; `wait_on` are in the way
     question: str | None = None  #: what its agent has asked the people
     question_until: datetime | None = None
     question_id: str | None = None
@@ -116,7 +125,21 @@ def _limited(facts: JobFacts, after: str) -> Cause:
     )
 
 
+def _workflow(facts: JobFacts) -> Cause:
+    if facts.blocked is not None:
+        told = facts.blocked_advice
+        if facts.heals_at is not None:
+            told = f"It is tried again by itself then. {told}"
+        return Cause(facts.blocked, told, since=facts.blocked_since, until=facts.heals_at)
+    because = f"It is at {facts.workflow}."
+    if facts.phase_job is None:
+        return Cause(because, "It ends when its branch is published.")
+    return Cause(because, "The next phase follows when that has ended.", jobs=(facts.phase_job,))
+
+
 def _running(facts: JobFacts, limits: Limits) -> Cause:
+    if facts.workflow is not None:
+        return _workflow(facts)
     if facts.question is not None:
         return Cause(
             f"It waits for you: {facts.question}",
@@ -124,6 +147,10 @@ def _running(facts: JobFacts, limits: Limits) -> Cause:
             "answer when the time is up.",
             until=facts.question_until,
         )
+    if facts.checks:
+        because = f"Its checks run: {', '.join(facts.checks)}."
+        told = "If they hold, the job is done; its agent or its next attempt mends what does not."
+        return Cause(because, told, since=facts.checks_since)
     if facts.refused is not None:
         because = f"Its model refuses: {facts.refused}"
         told = "Its CLI tries again; if that takes too long, it goes on with another model."
@@ -132,11 +159,20 @@ def _running(facts: JobFacts, limits: Limits) -> Cause:
     if presence is None:
         return Cause("Its attempt is being settled.", "It goes on in a moment.")
     if presence.state is PresenceState.WAITING:
+        if facts.files:
+            return _kept_out(facts, presence)
         names = f" for {_names(facts.wait_on)}" if facts.wait_on else ""
         because = f"Its agent waits{names}." if names else f"Its agent {presence.why}."
         told = "It goes on when that is there."
         return Cause(because, told, since=presence.since, jobs=tuple(facts.wait_on))
     return _working(facts, presence, limits)
+
+
+def _kept_out(facts: JobFacts, presence: Presence) -> Cause:
+    whose = f": {_names(facts.wait_on)} locked that, or asked before" if facts.wait_on else ""
+    because = f"Its agent waits to lock {_names(facts.files)}{whose}."
+    told = "It goes on when all of it is free."
+    return Cause(because, told, since=presence.since, jobs=tuple(facts.wait_on))
 
 
 def _working(facts: JobFacts, presence: Presence, limits: Limits) -> Cause:

@@ -1,6 +1,8 @@
 """The graph of who waits for whom, and which new edge would close a circle."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
 
 from hurlicane_mcp.errors import Invalid, WaitCycle
 
@@ -34,8 +36,23 @@ def _walk_back(came: Mapping[str, str], start: str, node: str) -> tuple[str, ...
     return tuple(reversed(way))
 
 
-def refuse_cycle(graph: Mapping[str, Iterable[str]], waiter: str, awaited: Iterable[str]) -> None:
+def in_words(circle: Sequence[str], files: Mapping[tuple[str, str], str]) -> str:
+    """The jobs of a circle in order, each with the file that the one before it waits for, if the
+    wait is for a lock."""
+    steps = (f"{one[1]} ({files[one]})" if one in files else one[1] for one in pairwise(circle))
+    told = " → ".join((circle[0], *steps))
+    return f"These jobs would wait for each other for ever: {told}."
+
+
+def refuse_cycle(
+    graph: Mapping[str, Iterable[str]],
+    waiter: str,
+    awaited: Iterable[str],
+    files: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> None:
     """Refuse that *waiter* waits for *awaited* if one of these, at last, waits for *waiter*.
+
+    *files*: what is locked, for those edges that are waits for a lock.
 
     Raises:
         WaitCycle: the message names the jobs of the circle in order.
@@ -45,8 +62,7 @@ def refuse_cycle(graph: Mapping[str, Iterable[str]], waiter: str, awaited: Itera
             raise WaitCycle(f"Job {waiter} cannot wait for itself.")
         way = path(graph, target, frozenset({waiter}))
         if way is not None:
-            circle = " → ".join((waiter, *way))
-            raise WaitCycle(f"These jobs would wait for each other for ever: {circle}.")
+            raise WaitCycle(in_words((waiter, *way), files))
 
 
 def refuse_ancestors(depends_on: Iterable[str], ancestors: Sequence[str]) -> None:

@@ -30,6 +30,8 @@ class FailureKind(StrEnum):
     UNKNOWN_MODEL = "unknown_model"  #: there is no such model for this account (404)
     CONTEXT_OVERFLOW = "context_overflow"  #: the conversation is too long for the model
     BUDGET = "budget"  #: what the job may cost is spent
+    CHECKS = "checks"  #: what had to hold before it may be done did not, too often
+    INCOMPLETE = "incomplete"  #: a workflow used up its cycles or its budget
     UNFINISHED = "unfinished"  #: the agent ended, twice, without calling finish_job
     DEPENDENCY = "dependency"  #: a job that this one needed did not become done
     PARENT = "parent"  #: the job that created this one failed or was cancelled

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
 
+from hurlicane_mcp.domain.checks import DEFAULT_TRIES, MAX_CHECKS, TRIES, Check
 from hurlicane_mcp.domain.machine import Machine
 from hurlicane_mcp.domain.stops import StopMode, check_stop
 from hurlicane_mcp.domain.texts import check_text
@@ -76,6 +77,13 @@ JOB: Machine[JobStatus, JobEvent] = Machine(
 OPEN = tuple(status for status in JobStatus if status not in JOB.final)
 
 
+class JobKind(StrEnum):
+    """Who does a job."""
+
+    AGENT = "agent"
+    WORKFLOW = "workflow"  #: its children, one after the other: it has no attempts of its own
+
+
 class Completion(StrEnum):
     """What ends a job well."""
 
@@ -120,6 +128,8 @@ class JobSpec:
     use_worktree: bool = False  #: in a worktree and on a branch of its own
     base_branch: str | None = None  #: what that branch begins from; None for what is checked out
     enforce_locks: bool = False  #: edits without a file lock are refused, where the CLI has hooks
+    checks: tuple[Check, ...] = ()  #: what has to hold before it may be done
+    check_tries: int = DEFAULT_TRIES  #: how often they may fail before the job does
     idempotency_key: str | None = None
 
 
@@ -150,6 +160,14 @@ def check_spec(spec: JobSpec) -> None:
     if len(spec.fallback or ()) > MAX_FALLBACK:
         raise Invalid(f"`fallback` names more than {MAX_FALLBACK} models.")
     check_stop(spec.stop_mode, spec.stop_value)
+    if len(spec.checks) > MAX_CHECKS:
+        raise Invalid(f"`checks` has {len(spec.checks)} entries, {MAX_CHECKS} are allowed.")
+    if spec.check_tries not in TRIES:
+        raise Invalid(
+            f"`check_tries` must be from {TRIES.start} to {TRIES.stop - 1}, not {spec.check_tries}."
+        )
+    if spec.base_branch is not None and not spec.use_worktree:
+        raise Invalid("`base_branch` is where a worktree begins: it needs `use_worktree`.")
     if len(spec.depends_on) > MAX_DEPENDENCIES:
         raise Invalid(f"`depends_on` names more than {MAX_DEPENDENCIES} jobs.")
     if spec.idempotency_key is not None and not 0 < len(spec.idempotency_key) <= MAX_KEY:

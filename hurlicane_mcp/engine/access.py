@@ -35,6 +35,7 @@ class Caller:
     role: Role
     job_id: str = ""
     attempt_id: str = ""
+    is_checked: bool = False  #: its job has checks, so finish_job may take long
 
     @property
     def is_agent(self) -> bool:
@@ -91,7 +92,8 @@ class Access:
                 "This server does not know your token. Send `Authorization: Bearer …` with the "
                 "operator's token; `hurlicane mcp-config` prints a configuration that has it."
             )
-        return Caller(Role.AGENT, attempt.job_id, attempt.id)
+        is_checked = jobs.has_checks(session, attempt.job_id)
+        return Caller(Role.AGENT, attempt.job_id, attempt.id, is_checked)
 
 
 def check_reader(session: Session, caller: Caller) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from hurlicane_mcp.domain.jobs import JobStatus
-from hurlicane_mcp.store import jobs, messages, questions, waits
+from hurlicane_mcp.store import jobs, locks, messages, questions, waits
 from hurlicane_mcp.store.tables import AttemptRow, JobRow, MessageRow, QuestionRow
 
 #: Messages and questions of earlier attempts that a new session is told; the newest ones.
@@ -20,12 +20,13 @@ class Background:
     children: Sequence[JobRow] = field(default_factory=tuple[JobRow, ...])  #: oldest first
     #: What the last attempt was waiting for when it was stopped; all final by now.
     awaited: Sequence[JobRow] = field(default_factory=tuple[JobRow, ...])
-    handover: str = ""  #: what an agent of another CLI has done
+    handover: str = ""  #: what an agent has done whose session cannot go on
     diagnosis: str = ""  #: why the last attempt failed, as a model that read it thinks
     #: What was said to the agent, and what it asked: all of it for a new session, and for one that
     #: goes on what it may not know. Oldest first.
     messages: Sequence[MessageRow] = field(default_factory=tuple[MessageRow, ...])
     questions: Sequence[QuestionRow] = field(default_factory=tuple[QuestionRow, ...])
+    locks: Sequence[str] = ()  #: paths that the job holds
 
 
 def background_of(
@@ -48,7 +49,12 @@ def background_of(
         found = jobs.many(session, broken_off.targets)
         awaited = [found[one] for one in broken_off.targets if one in found]
     return Background(
-        children, awaited, diagnosis=_diagnosis(session, job), messages=said, questions=asked
+        children,
+        awaited,
+        diagnosis=_diagnosis(session, job),
+        messages=said,
+        questions=asked,
+        locks=[row.path for row in locks.held(session, job.id)],
     )
 
 

@@ -27,6 +27,7 @@ from hurlicane_mcp.providers.base import (
     SessionSeen,
     SessionUsage,
     Stopped,
+    ThreadUsage,
     ToolSeen,
     TurnSeen,
     WarningSeen,
@@ -51,7 +52,7 @@ class Booking:
         session: Session,
         attempt_id: str,
         readings: Iterable[Reading],
-        offset: int,
+        offset: int | None,
         now: datetime,
         *,
         is_calling: bool = False,
@@ -59,14 +60,18 @@ class Booking:
         """Add *readings* to the attempt and move its offset, in one transaction.
 
         So each line counts exactly once, whenever this process dies. The lines of an agent that
-        *is_calling* us right now may be old: they do not make it lost.
+        *is_calling* us right now may be old: they do not make it lost. Without an *offset* they are
+        not of its output, and such as may be read again: those that say nothing new change nothing.
         """
         attempt = attempts.get(session, attempt_id)
         entry = _Entry(attempt, now, is_calling, self.providers)
         for reading in readings:
             entry.add(reading)
         values = entry.values
-        attempts.write(session, attempt_id, offset=offset, output_at=now, **values)
+        if offset is None and not values:
+            return
+        moved = {} if offset is None else {"offset": offset}
+        attempts.write(session, attempt_id, output_at=now, **moved, **values)
         for kind, data in entry.told:
             events.record(session, now, kind, attempt.job_id, attempt.number, **data)
         is_dearer = self._add_usage(session, attempt, values, now)
@@ -132,6 +137,8 @@ class _Entry:
                 self._meter.session(tokens, cost_usd)
             case RequestUsage(request_id, model, tokens):
                 self._meter.request(request_id, model, tokens)
+            case ThreadUsage(thread, model, tokens):
+                self._meter.thread(storable(thread), model, tokens)
             case ToolSeen() | ConnectionLost() | Denied():
                 self._watch(reading)
             case WarningSeen(text):

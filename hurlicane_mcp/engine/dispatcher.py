@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.attempts import OutcomeKind
+from hurlicane_mcp.engine import lock_table
 from hurlicane_mcp.engine.chains import Step
 from hurlicane_mcp.engine.ledger import Chosen, Ledger
 from hurlicane_mcp.engine.stops import Stops
@@ -132,7 +133,8 @@ class Dispatcher:
     def _begin(self, session: Session, job: JobRow, chosen: Chosen, now: datetime) -> Launch:
         before = attempts.of_job(session, job.id) if job.attempt > 1 else ()
         step, previous = chosen.step, before[-1] if before else None
-        resumed = _to_resume(before, step.provider)
+        keeps = self._ledger.chains.providers.get(step.provider).keeps_session
+        resumed = _to_resume(before, step, keeps)
         resume = resumed.session_id if resumed is not None else None
         base = {**resumed.session_base, **resumed.session_seen} if resumed is not None else {}
         worked = next((row for row in reversed(before) if _has_worked(row)), None)
@@ -152,6 +154,8 @@ class Dispatcher:
             "claimed_at": now,
         }
         attempts.add(session, values)
+        if resume is None:  # its agent knows nothing of what the one before it held
+            lock_table.free(session, job.id, "restart", now)
         self._ledger.hold(session, chosen, name, now)
         return Launch(job, name, step, run_dir, token, previous, worked, resume)
 
@@ -163,13 +167,16 @@ def _tell(error: Exception) -> None:
         log.error("dispatching failed", exc_info=error)
 
 
-def _to_resume(before: Sequence[AttemptRow], provider: str) -> AttemptRow | None:
-    """The attempt of *provider* whose session goes on: the last one that did anything.
+def _to_resume(
+    before: Sequence[AttemptRow], step: Step, keeps: Callable[[str | None, str | None], bool]
+) -> AttemptRow | None:
+    """The attempt whose session goes on with *step*: the last one that did anything.
 
-    Attempts of other providers that were refused before they did anything are passed over.
+    Attempts of other providers, or with models whose sessions it cannot go on with, are passed over
+    if they were refused before they did anything.
     """
     for row in reversed(before):
-        if row.provider != provider:
+        if row.provider != step.provider or not keeps(row.model_used or row.model, step.model):
             if _has_worked(row):
                 return None
             continue

@@ -1,11 +1,8 @@
 """Taking jobs in: inheritance, checks and idempotency. Refused means that nothing was written."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,23 +16,18 @@ from hurlicane_mcp.domain.jobs import JobSpec, JobStatus, RetryPolicy, check_spe
 from hurlicane_mcp.domain.stops import check_stop
 from hurlicane_mcp.engine import budgets, settlement
 from hurlicane_mcp.engine.access import Caller, check_visible
+from hurlicane_mcp.engine.admission import Limits, Request, check_tree, fingerprint_of
 from hurlicane_mcp.engine.chains import Chains, Step, chain_of
 from hurlicane_mcp.engine.classification import can_classify
-from hurlicane_mcp.errors import Conflict, Invalid, LimitReached
+from hurlicane_mcp.engine.worktrees import Worktrees
+from hurlicane_mcp.errors import Invalid
 from hurlicane_mcp.git import repository
+from hurlicane_mcp.git.worktrees import Base, base_of
 from hurlicane_mcp.ids import new_id
 from hurlicane_mcp.providers.base import Provider
 from hurlicane_mcp.store import attempts, jobs
 from hurlicane_mcp.store.database import Database
-from hurlicane_mcp.store.tables import CreationKeyRow, JobRow, insert_rows
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What keeps a tree of jobs from running away."""
-
-    max_depth: int = 6  #: levels below a job without a parent
-    max_open_jobs: int = 200  #: jobs of one tree that are not final
+from hurlicane_mcp.store.tables import JobRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +48,7 @@ class Created:
     title: str
     status: str
     fresh: bool
+    note: str | None = None  #: what the caller should know of the job
 
 
 class Intake:
@@ -83,6 +76,7 @@ class Intake:
         spec = replace(spec, depends_on=tuple(dict.fromkeys(spec.depends_on)))
         if spec.work_dir is not None:
             spec = await anyio.to_thread.run_sync(_with_folder, spec, spec.work_dir, caller)
+        base = await self._base(caller, spec) if spec.use_worktree else None
         job_id = new_id("job")
         create = partial(
             self._create,
@@ -91,6 +85,7 @@ class Intake:
             job_id=job_id,
             now=self._clock.now(),
             answering=tuple(self._answering),
+            base=base,
         )
         self._answering.add(job_id)
         is_answered_later = False
@@ -108,6 +103,14 @@ class Intake:
         if heard:
             self._db.post(lambda session: jobs.mark_answered(session, job_id))
 
+    async def _base(self, caller: Caller, spec: JobSpec) -> Base:
+        """Where a worktree for *spec* begins; a child's by default where its parent works now."""
+        folder = spec.work_dir or str(self._defaults.work_dir)
+        if caller.is_agent and spec.work_dir is None:
+            parent = await self._db.read(lambda session: jobs.get(session, caller.job_id))
+            folder = parent.work_dir
+        return await anyio.to_thread.run_sync(base_of, Path(folder), spec.base_branch)
+
     def _create(
         self,
         session: Session,
@@ -117,11 +120,12 @@ class Intake:
         job_id: str,
         now: datetime,
         answering: Sequence[str],
+        base: Base | None,
     ) -> Created:
-        fingerprint = _fingerprint(spec)
+        request = Request(caller, spec.idempotency_key, _fingerprint(spec), answering)
         if caller.is_agent:
             attempts.fence(session, caller.attempt_id, now)
-        earlier = self._earlier(session, caller, spec, fingerprint, answering)
+        earlier = request.earlier(session)
         if earlier is not None:
             return Created(earlier.id, earlier.title, earlier.status, fresh=False)
         parent = jobs.get(session, caller.job_id) if caller.is_agent else None
@@ -132,45 +136,32 @@ class Intake:
         }
         values |= self._bounds(session, spec, parent, values)
         values["root_id"] = parent.root_id if parent else job_id
-        values["fingerprint"] = fingerprint if caller.is_agent else None
+        values["fingerprint"] = request.fingerprint if caller.is_agent else None
         if spec.depends_on:
             self._check_dependencies(session, caller, spec)
         status = self._first_status(session, spec)
         values["status"] = status
         jobs.add(session, values, spec.depends_on, now)
-        if spec.idempotency_key is not None:
-            key = {"scope": caller.name, "key": spec.idempotency_key}
-            insert_rows(
-                session,
-                CreationKeyRow,
-                {**key, "fingerprint": fingerprint, "job_id": job_id},
-            )
+        if base is not None:
+            Worktrees.plan(session, base, job_id, values["title"], now)
+        request.remember(session, job_id)
         if spec.depends_on:
             status = settlement.fail_if_hopeless(session, job_id, now)
-        return Created(job_id, values["title"], status, fresh=True)
+        return Created(job_id, values["title"], status, fresh=True, note=self._note(values))
 
-    def _earlier(
-        self,
-        session: Session,
-        caller: Caller,
-        spec: JobSpec,
-        fingerprint: str,
-        answering: Sequence[str],
-    ) -> JobRow | None:
-        """The job that an earlier, identical call created, if this call repeats one."""
-        if spec.idempotency_key is None:
-            if not caller.is_agent:
-                return None
-            return jobs.unanswered(session, caller.job_id, fingerprint, answering)
-        known = jobs.created_with_key(session, caller.name, spec.idempotency_key)
-        if known is None:
+    def _note(self, values: Mapping[str, Any]) -> str | None:
+        """What a job that enforces file locks cannot have of some of its CLIs."""
+        if not values["enforce_locks"]:
             return None
-        if known.fingerprint != fingerprint:
-            raise Conflict(
-                f"`idempotency_key` {spec.idempotency_key!r} already stands for job "
-                f"{known.job_id}, which was asked for with other arguments. Use another key."
-            )
-        return jobs.get(session, known.job_id)
+        steps = (Step.stored(text) for text in values["chain"])
+        names = dict.fromkeys(step.provider for step in steps)
+        free = [name for name in names if not self._chains.providers.get(name).gates_edits]
+        if not free:
+            return None
+        return (
+            f"{', '.join(free)} cannot be made to ask before it edits: its agent is told to lock "
+            "files, but an edit without a lock is not refused."
+        )
 
     def _values(self, session: Session, spec: JobSpec, parent: JobRow | None) -> dict[str, Any]:
         """The columns of the new job: what was given, else the parent's, else the default."""
@@ -200,15 +191,19 @@ class Intake:
             "interactive": spec.interactive,
             "retry_policy": spec.retry_policy,
             "max_retries": spec.max_retries if spec.retry_policy != RetryPolicy.NONE else 0,
+            "checks": [check.stored() for check in spec.checks],  # its own, never its parent's
+            "check_tries": spec.check_tries,
+            "enforce_locks": spec.enforce_locks or (parent is not None and parent.enforce_locks),
         }
         if parent is None:
             project = spec.project or self._defaults.project
             return values | {"project": project, "depth": 0, "parent_id": None}
-        self._check_tree(session, parent)
+        check_tree(session, parent, self._limits)
         return values | {
             "parent_id": parent.id,
             "depth": parent.depth + 1,
             "project": spec.project or parent.project,
+            "worktree_id": Worktrees.inherited(session, parent, work_dir),
         }
 
     def _is_to_be_classified(self, adapter: Provider) -> bool:
@@ -230,18 +225,6 @@ class Intake:
             budgets.check_prices(self._chains.providers, chain, interactive=spec.interactive)
         return {"stop_mode": stop.mode, "stop_value": stop.value, "payer_id": payer_id}
 
-    def _check_tree(self, session: Session, parent: JobRow) -> None:
-        if parent.depth + 1 > self._limits.max_depth:
-            raise LimitReached(
-                f"Jobs may be nested {self._limits.max_depth} deep (setting max_depth), this one "
-                f"would be at {parent.depth + 1}. Do the work yourself."
-            )
-        if jobs.count_live_in_tree(session, parent.root_id) > self._limits.max_open_jobs:
-            raise LimitReached(
-                f"{self._limits.max_open_jobs} jobs below {parent.root_id} are open already "
-                "(setting max_open_jobs). Wait for some with wait_for_jobs first."
-            )
-
     def _check_dependencies(self, session: Session, caller: Caller, spec: JobSpec) -> None:
         if caller.is_agent:
             refuse_ancestors(spec.depends_on, jobs.ancestors(session, caller.job_id))
@@ -260,6 +243,17 @@ class Intake:
 
 def _with_folder(spec: JobSpec, given: str, caller: Caller) -> JobSpec:
     """*spec* with its folder checked and, for an operator, the project that it implies."""
+    path = work_folder(given)
+    implied = None if caller.is_agent else project_of(path)
+    return replace(spec, work_dir=str(path), project=spec.project or implied)
+
+
+def work_folder(given: str) -> Path:
+    """The folder that *given* names.
+
+    Raises:
+        Invalid: it is not absolute, or no folder.
+    """
     try:
         path = Path(given).expanduser()
         exists = path.is_dir()
@@ -269,8 +263,7 @@ def _with_folder(spec: JobSpec, given: str, caller: Caller) -> JobSpec:
         raise Invalid(f"`work_dir` must be an absolute path, not {given!r}.")
     if not exists:
         raise Invalid(f"`work_dir` {given} is no folder on the server's machine. Create it first.")
-    implied = None if caller.is_agent else project_of(path)
-    return replace(spec, work_dir=str(path), project=spec.project or implied)
+    return path
 
 
 def project_of(folder: Path) -> str:
@@ -280,11 +273,4 @@ def project_of(folder: Path) -> str:
 
 def _fingerprint(spec: JobSpec) -> str:
     """The same for the same request, whatever its key."""
-    fields: Mapping[str, Any] = asdict(replace(spec, idempotency_key=None))
-    told = json.dumps(fields, sort_keys=True, default=_plain)
-    return hashlib.sha256(told.encode()).hexdigest()
-
-
-def _plain(number: Decimal) -> str:
-    """*number* for JSON, the same for 5 and 5.0."""
-    return str(number.normalize())
+    return fingerprint_of(asdict(replace(spec, idempotency_key=None)))

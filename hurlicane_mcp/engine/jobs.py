@@ -16,9 +16,11 @@ from hurlicane_mcp.engine.listings import attempt_views, job_lines, open_questio
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.views import AttemptView, BudgetView, JobLine, JobView
 from hurlicane_mcp.engine.warnings import open_warnings
+from hurlicane_mcp.engine.worktree_views import WorktreeBrief
 from hurlicane_mcp.errors import Forbidden, Invalid, JobFinished, OpenChildren
-from hurlicane_mcp.store import attempts, jobs, usage
+from hurlicane_mcp.store import attempts, events, jobs, usage, worktrees
 from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.events import CHECKS_FAILED
 from hurlicane_mcp.store.tables import JobRow
 
 MAX_PROGRESS = 2000
@@ -32,6 +34,7 @@ class Finished:
     job_id: str
     status: str
     fresh: bool
+    hint: str | None = None  #: what to do if it is not over yet
 
 
 class Jobs:
@@ -60,6 +63,10 @@ class Jobs:
             verdict = verdicts.get(attempt.id) if attempt else None
             view = JobView.whole(job, attempt, depends_on, children, offset, verdict)
             view.question = open_questions(session, [job_id]).get(job_id)
+            if job.checks and (failed := events.last_of_kind(session, job_id, CHECKS_FAILED)):
+                view.checks_told = failed.data["told"]
+            if job.worktree_id is not None:
+                view.worktree = WorktreeBrief.of(worktrees.get(session, job.worktree_id))
             view.warnings = open_warnings(session, [job_id]).get(job_id)
             view.models_used = list(usage.models_used(session, job_id)) or None
             if job.payer_id == job_id:
@@ -152,6 +159,19 @@ class Jobs:
 
         await self._db.write(change)
 
+    async def check_finish(self, caller: Caller, result: str, *, detach: bool) -> None:
+        """Refuse at once what `finish` would refuse after the checks of the job.
+
+        Raises:
+            OpenChildren, Invalid: as `finish`.
+        """
+        _check_result(result)
+        live = await self._db.read(
+            lambda session: jobs.children(session, caller.job_id, live_only=True)
+        )
+        if not detach:
+            _refuse_open(live)
+
     async def finish(
         self, caller: Caller, result: str, *, failed: bool = False, detach: bool = False
     ) -> Finished:
@@ -162,12 +182,7 @@ class Jobs:
             StaleAttempt: another attempt holds the job.
             Invalid: the result is longer than 1 MiB.
         """
-        check_text("result", result)
-        if len(result.encode()) > MAX_RESULT_BYTES:
-            raise Invalid(
-                f"`result` is longer than {MAX_RESULT_BYTES:,} bytes. Write the long part into a "
-                "file and name its path."
-            )
+        _check_result(result)
         now = self._clock.now()
         outcome = (
             Outcome.failed(FailureKind.AGENT, _first_line(result), result)
@@ -180,24 +195,43 @@ class Jobs:
                 attempts.fence(session, caller.attempt_id, now)
             except JobFinished:
                 return Finished(caller.job_id, _status(session, caller.job_id), fresh=False)
-            _release_children(session, caller.job_id, detach=detach)
+            release_children(session, caller.job_id, detach=detach)
             settlement.settle(session, caller.attempt_id, outcome, now)
             return Finished(caller.job_id, _status(session, caller.job_id), fresh=True)
 
         return await self._db.write(change)
 
 
-def _release_children(session: Session, job_id: str, *, detach: bool) -> None:
+def release_children(session: Session, job_id: str, *, detach: bool) -> None:
+    """Let the open children of a job that is about to end go on without it.
+
+    Raises:
+        OpenChildren: there are some, and *detach* does not say that they may.
+    """
     live = jobs.children(session, job_id, live_only=True)
-    if live and not detach:
+    if not detach:
+        _refuse_open(live)
+    for job in live:
+        jobs.set_values(session, job.id, detached=True)
+
+
+def _refuse_open(live: Sequence[JobRow]) -> None:
+    if live:
         names = ", ".join(f"{job.id} ({job.status})" for job in live[:20])
         raise OpenChildren(
             f"{len(live)} jobs that you created are not finished: {names}. Wait for them with "
             "wait_for_jobs, cancel them with cancel_job, or call finish_job with detach=true to "
             "let them go on without you."
         )
-    for job in live:
-        jobs.set_values(session, job.id, detached=True)
+
+
+def _check_result(result: str) -> None:
+    check_text("result", result)
+    if len(result.encode()) > MAX_RESULT_BYTES:
+        raise Invalid(
+            f"`result` is longer than {MAX_RESULT_BYTES:,} bytes. Write the long part into a "
+            "file and name its path."
+        )
 
 
 def _status(session: Session, job_id: str) -> str:

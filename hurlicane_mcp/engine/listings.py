@@ -39,7 +39,8 @@ def attempt_views(
     session: Session, presences: Presences, rows: Sequence[AttemptRow]
 ) -> list[AttemptView]:
     """A view of each attempt, with its agent's presence and terminal while that may be alive."""
-    waiting = {wait.attempt_id for wait in waits.open_waits(session)}
+    open_waits = waits.open_waits(session)
+    waiting = {wait.attempt_id for wait in open_waits if wait.kind != waits.CHECKS}
     verdicts = presences.of(session, rows)
     of_jobs = jobs.many(session, [row.job_id for row in rows])
     views: list[AttemptView] = []

@@ -44,6 +44,7 @@ class Meter:
         """A final figure of the whole session, of which earlier attempts had their part."""
         base: dict[str, Any] = self._now("session_base")
         seen: dict[str, Any] = dict(self._now("session_seen"))
+        threads = self._threads()
         counts: dict[str, int] | None = None
         cost = None
         if tokens is not None:
@@ -51,11 +52,46 @@ class Meter:
             counts = {name: _difference(told[name], int(base.get(name, 0))) for name in COUNTS}
             cost = self._cost_of(Tokens(**counts))
             seen.update(told)
+        if counts is not None and threads:
+            counts, cost = _with_threads(threads, counts, cost)
         if cost_usd is not None:
             cost = _difference(cost_usd, Decimal(base.get("cost_usd", "0")))
             seen["cost_usd"] = str(cost_usd)
         self._values["session_seen"] = seen
         self._set(counts, cost, is_estimated=False)
+        if threads:
+            self._values["live"] = {"threads": threads}
+
+    def thread(self, name: str, model: str, tokens: Tokens) -> None:
+        """What a thread of the session, or the session itself (""), has used in all its processes.
+
+        What it had used before, in this attempt or in earlier ones, is not counted again.
+        """
+        told, seen = _counts(tokens), dict(self._now("session_seen"))
+        base: dict[str, Any] = self._now("session_base")
+        before = _last_of(name, seen) or _last_of(name, base) or _counts(Tokens())
+        more = {key: told[key] - before[key] for key in COUNTS}
+        if min(more.values()) < 0 or not any(more.values()):
+            return
+        seen |= told if name == "" else {"threads": {**_others(base), **_others(seen), name: told}}
+        self._values["session_seen"] = seen
+        # It is what one request has used, unless some lines of the file were lost.
+        usd = self._price(model or self._model(), Tokens(**more)) or Decimal(0)
+        threads = self._threads() or self._so_far()
+        part: dict[str, Any] = threads.get(name) or {"counts": _counts(Tokens()), "usd": "0"}
+        counts = _sum(part["counts"], more)
+        threads[name] = {"counts": counts, "usd": str(Decimal(part["usd"]) + usd)}
+        cost = sum((Decimal(one["usd"]) for one in threads.values()), Decimal(0))
+        self._set(_sum(*(one["counts"] for one in threads.values())), cost, is_estimated=True)
+        self._values["live"] = {"threads": threads}
+
+    def _threads(self) -> dict[str, Any]:
+        """What this attempt has used of each thread, as far as its CLI tells that."""
+        return dict(self._now("live").get("threads", {}))
+
+    def _so_far(self) -> dict[str, Any]:
+        """What was told in another way is the session's own thread's."""
+        return {"": {"counts": self._counts_now(), "usd": str(self._now("cost_usd"))}}
 
     def request(self, request_id: str, model: str, tokens: Tokens) -> None:
         """What a request has used so far; the same id again raises it, part by part.
@@ -117,6 +153,32 @@ def _sum(*counts: dict[str, int]) -> dict[str, int]:
 
 def _counts(tokens: Tokens) -> dict[str, int]:
     return {name: int(getattr(tokens, name)) for name in COUNTS}
+
+
+def _last_of(name: str, figures: dict[str, Any]) -> dict[str, int] | None:
+    """The figures of a thread among those of a session."""
+    found = figures if name == "" else _others(figures).get(name, {})
+    return {key: int(found.get(key, 0)) for key in COUNTS} if "output" in found else None
+
+
+def _others(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the threads beside the session's own."""
+    return figures.get("threads", {})
+
+
+def _with_threads(
+    threads: dict[str, Any], counts: dict[str, int], cost: Decimal | None
+) -> tuple[dict[str, int], Decimal | None]:
+    """Replace what is known of the session's own thread; the sum with all the others.
+
+    If that was the same, its cost stays: it was made request by request.
+    """
+    own = threads.pop("", None)
+    if own is not None and (own["counts"] == counts or cost is None):
+        cost = Decimal(own["usd"])
+    threads[""] = {"counts": counts, "usd": str(cost or 0)}
+    costs = sum((Decimal(one["usd"]) for one in threads.values()), Decimal(0))
+    return _sum(*(one["counts"] for one in threads.values())), costs
 
 
 def _largest(tokens: Tokens, before: dict[str, int]) -> Tokens:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -12,18 +13,22 @@ import anyio.to_thread
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.engine.booking import Booking
 from hurlicane_mcp.engine.presence import Presences
+from hurlicane_mcp.engine.side_channel import SideReader
 from hurlicane_mcp.errors import StoreUnavailable
 from hurlicane_mcp.providers.base import (
     ConnectionLost,
     ErrorCleared,
     Provider,
     Reading,
+    Refused,
+    SessionSeen,
+    SessionUsage,
     WarningSeen,
 )
 from hurlicane_mcp.store import attempts
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow
-from hurlicane_mcp.supervision.transcript import BLOCK, Watcher, read_chunk, size_of
+from hurlicane_mcp.supervision.transcript import BLOCK, Watcher, read_chunk, size_of, tail
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,8 @@ LATER = timedelta(seconds=1)
 #: An answer that is being streamed comes in hundreds of pieces that say nothing; all of them
 #: together are noted this often, as a sign of life.
 PIECES = timedelta(seconds=2)
+#: So much of the standard error is looked at for what a CLI says of a refusal.
+COMPLAINTS = 4000
 #: What became of output before it was read.
 LOST = MappingProxyType(
     {
@@ -51,12 +58,14 @@ class Reader:
         watcher: Watcher,
         presences: Presences,
         booking: Booking,
+        side: SideReader,
     ) -> None:
         self._db = db
         self._book = booking.book
         self._clock = clock
         self._watcher = watcher
         self._presences = presences
+        self._side = side
 
     async def read_on(self, attempt_id: str, run_dir: Path, provider: Provider) -> None:
         """Book each line soon after it is printed, until cancelled."""
@@ -86,6 +95,8 @@ class Reader:
                 )
         while await self._read_some(attempt_id, run_dir, provider, final=True):
             pass
+        attempt = await self._db.read(lambda session: attempts.get(session, attempt_id))
+        await self._side.catch_up(attempt_id, provider, attempt.session_id)
 
     async def _read_some(
         self, attempt_id: str, run_dir: Path, provider: Provider, *, final: bool = False
@@ -99,7 +110,8 @@ class Reader:
             if chunk.lost:
                 return chunk.offset, [WarningSeen(LOST[chunk.lost])]
             parsed = (provider.parse_line(line) for line in chunk.lines)
-            return chunk.offset, [reading for readings in parsed for reading in readings]
+            readings = (reading for readings in parsed for reading in readings)
+            return chunk.offset, [_with_wait(one, provider, run_dir) for one in readings]
 
         offset, readings = await anyio.to_thread.run_sync(read)
         if offset == attempt.offset:
@@ -107,6 +119,10 @@ class Reader:
         now, is_calling = self._clock.now(), self._presences.is_calling(attempt_id)
         if not final and _can_wait(attempt, readings, offset, now):
             return False
+        if any(isinstance(reading, SessionUsage | Refused) for reading in readings):
+            # The turn has ended: first what its requests have used.
+            session_id = _session_in(readings) or attempt.session_id
+            await self._side.catch_up(attempt_id, provider, session_id)
         await self._db.write(
             lambda session: self._book(
                 session, attempt_id, readings, offset, now, is_calling=is_calling
@@ -115,6 +131,21 @@ class Reader:
         if any(isinstance(reading, ConnectionLost) for reading in readings):
             self._presences.expect_return(attempt_id)
         return True
+
+
+def _session_in(readings: Sequence[Reading]) -> str | None:
+    return next((one.session_id for one in readings if isinstance(one, SessionSeen)), None)
+
+
+def _with_wait(reading: Reading, provider: Provider, run_dir: Path) -> Reading:
+    """A refusal, with the wait that its CLI tells elsewhere."""
+    if not isinstance(reading, Refused) or reading.refusal.is_final:
+        return reading
+    refusal = reading.refusal
+    if refusal.cli_waits is not None:
+        return reading
+    wait = provider.announced_wait(refusal, tail(run_dir / "stderr", COMPLAINTS))
+    return Refused(replace(refusal, cli_waits=wait))
 
 
 def _can_wait(attempt: AttemptRow, readings: Sequence[Reading], offset: int, now: datetime) -> bool:

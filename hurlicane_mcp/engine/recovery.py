@@ -11,10 +11,11 @@ from sqlmodel import Session
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.attempts import Outcome, OutcomeKind
 from hurlicane_mcp.engine import settlement
+from hurlicane_mcp.engine.exits import ExitChecks
 from hurlicane_mcp.engine.persistence import persist
 from hurlicane_mcp.engine.runs import Runs
 from hurlicane_mcp.logs import about
-from hurlicane_mcp.store import attempts, events, queue, waits
+from hurlicane_mcp.store import attempts, events, locks, queue, waits
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow
 from hurlicane_mcp.supervision.host import Exit, Handle, Host, ProcessIdentity
@@ -37,22 +38,27 @@ class Recovered:
     """What became of the attempts that had not ended: those not named here are settled now."""
 
     adopted: Sequence[Adopted]  #: for `Runs.follow`
-    unclear: Sequence[AttemptRow]  #: for `Recovery.try_again`: looking at them failed
+    #: For `Recovery.try_again`: looking at them failed, or takes too long for a server that starts.
+    unclear: Sequence[AttemptRow]
 
 
 class Recovery:
     """Runs once, before the port is served. No agent is restarted because of it."""
 
-    def __init__(self, db: Database, clock: Clock, host: Host, runs: Runs) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, host: Host, runs: Runs, exits: ExitChecks | None = None
+    ) -> None:
         self._db = db
         self._clock = clock
         self._host = host
         self._runs = runs
+        self._exits = exits
 
     async def recover(self) -> Recovered:
         """Look at every attempt that had not ended. One that cannot be judged stops no other."""
         now = self._clock.now()
         await self._db.write(lambda session: waits.close_all(session, now, "restart"))
+        await self._db.write(lambda session: locks.leave_all(session, now))
         await self._db.write(queue.unpark_all)
         adopted: list[Adopted] = []
         unclear: list[AttemptRow] = []
@@ -60,6 +66,9 @@ class Recovery:
         async def look(attempt: AttemptRow) -> None:
             with about(attempt.id):
                 try:
+                    if self._exits is not None and await self._exits.concern(attempt.id):
+                        unclear.append(attempt)
+                        return
                     found = await self._recover(attempt)
                 except Exception:  # top-level handler: the server must start for all the others
                     log.exception("the attempt could not be recovered; it is tried again")

@@ -30,20 +30,20 @@ from hurlicane_mcp.engine.background import Background, background_of
 from hurlicane_mcp.engine.booking import Booking
 from hurlicane_mcp.engine.dispatcher import Launch
 from hurlicane_mcp.engine.environment import environment_of
+from hurlicane_mcp.engine.exits import ExitChecks, note_failed_exit
+from hurlicane_mcp.engine.finishing import call_limit
+from hurlicane_mcp.engine.folders import Folders
 from hurlicane_mcp.engine.handover import handover_of
 from hurlicane_mcp.engine.persistence import persist
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.prompts import Prompts
 from hurlicane_mcp.engine.reading import Reader
+from hurlicane_mcp.engine.side_channel import SideReader
 from hurlicane_mcp.engine.stops import Rest
-from hurlicane_mcp.errors import HurlicaneError, NotWritable, ShimDied, StoreUnavailable
+from hurlicane_mcp.errors import GitBusy, HurlicaneError, NotWritable, ShimDied, StoreUnavailable
 from hurlicane_mcp.git import repository
 from hurlicane_mcp.logs import about
-from hurlicane_mcp.providers.base import (
-    LaunchRequest,
-    Provider,
-    SessionSeen,
-)
+from hurlicane_mcp.providers.base import EditGate, LaunchRequest, Provider, SessionSeen
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.store import attempts, events, jobs, messages
 from hurlicane_mcp.store.database import Database
@@ -88,18 +88,25 @@ class Runs:
         mcp_url: str,
         limits: RunLimits,
         hooks_url: str | None = None,
+        edit_gate: EditGate | None = None,
+        exits: ExitChecks | None = None,
+        folders: Folders | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._host = host
         self._providers = providers
         self._prompts = prompts
-        self._reader = Reader(db, clock, watcher, presences, booking)
+        self._side = SideReader(db, clock, watcher, booking)
+        self._reader = Reader(db, clock, watcher, presences, booking, self._side)
         self._booking = booking
         self._presences = presences
         self._mcp_url = mcp_url
         self._limits = limits
         self._hooks_url = hooks_url
+        self._edit_gate = edit_gate
+        self._exits = exits
+        self._folders = folders
         self._attend_at = -math.inf  #: by the monotonic clock
 
     async def run(self, launch: Launch) -> None:
@@ -135,10 +142,13 @@ class Runs:
         provider = await self._provider_of(attempt_id)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._reader.read_on, attempt_id, run_dir, provider)
+            tasks.start_soon(self._side.follow, attempt_id, provider)
             tasks.start_soon(self._stop_when_settled, attempt_id, handle)
             await handle.ended()
             tasks.cancel_scope.cancel()
         await self.conclude(attempt_id, run_dir, await handle.ended())
+        if self._folders is not None:
+            await self._folders.left(attempt_id)
 
     async def _note_start(self, attempt_id: str, identity: ProcessIdentity) -> None:
         """Note who runs, unless that was done before, maybe by a server that is dead now."""
@@ -179,10 +189,16 @@ class Runs:
         is_flood = exit_.limit == "output"
         await self._reader.read_rest(attempt_id, run_dir, provider, is_flood=is_flood)
         last_lines = await anyio.to_thread.run_sync(_last_lines, run_dir)
+        failed: str | None = None
+        if self._exits is not None and not rebooted:
+            failed = await self._exits.failed(attempt_id, exit_)
         now = self._clock.now()
 
         def change(session: Session) -> None:
             facts = _end_facts(session, attempt_id, exit_, last_lines, rebooted=rebooted)
+            if failed is not None:
+                facts = replace(facts, failed_checks=failed)
+                note_failed_exit(session, attempts.get(session, attempt_id), failed, now)
             settlement.settle(session, attempt_id, judge(facts), now)
             settlement.mark_ended(session, attempt_id, exit_, now)
 
@@ -201,7 +217,7 @@ class Runs:
                     await self._not_started(launch.attempt_id, OutcomeKind.CANCELLED, "")
                     return None
                 return await self._start(launch)
-            except (StoreUnavailable, NotWritable, OSError) as error:
+            except (StoreUnavailable, NotWritable, GitBusy, OSError) as error:
                 if isinstance(error, OSError) and not says_not_writable(error):
                     raise
                 log.warning("the agent cannot be started yet: %s", error)
@@ -224,6 +240,8 @@ class Runs:
 
     async def _start(self, launch: Launch) -> Handle:
         """The handle of the new agent. A fault means that nothing was started."""
+        if self._folders is not None:
+            launch = await self._folders.ready(launch)
         provider = self._providers.get(launch.step.provider)
         background, rest = await self._background(launch)
         spec = provider.launch(self._request(launch, background, rest))
@@ -256,7 +274,9 @@ class Runs:
             )
         )
         worked = launch.worked
-        is_moved = previous is not None and previous.outcome == OutcomeKind.LIMITED
+        outcome = previous.outcome if previous is not None else None
+        # Another CLI, or another family of models, cannot go on with the session.
+        is_moved = outcome is not None and OutcomeKind(outcome).goes_on
         if worked is None or resumed or not is_moved:
             return background, rest
         parse = self._providers.get(worked.provider).parse_line
@@ -287,8 +307,9 @@ class Runs:
             mcp_url=self._mcp_url,
             token=launch.token,
             resume=launch.resume,
-            wait_limit=self._limits.wait,
+            wait_limit=call_limit(job, self._limits.wait),
             hooks_url=self._hooks_url,
+            edit_gate=self._edit_gate if job.enforce_locks else None,
             interactive=job.interactive,
             max_turns=rest.turns,
             max_budget_usd=rest.usd,

@@ -11,12 +11,23 @@ from sqlmodel import Session
 
 from hurlicane_mcp.domain.attempts import Outcome, OutcomeKind
 from hurlicane_mcp.domain.failures import Failure, FailureKind
-from hurlicane_mcp.domain.jobs import MAX_RESULT_BYTES, JobEvent, JobStatus, RetryPolicy
+from hurlicane_mcp.domain.jobs import MAX_RESULT_BYTES, JobEvent, JobKind, JobStatus, RetryPolicy
 from hurlicane_mcp.domain.restarts import Again, Over
+from hurlicane_mcp.engine import lock_table
 from hurlicane_mcp.engine.analysis import begin_analysis
 from hurlicane_mcp.engine.restarts import delay_of, what_follows
 from hurlicane_mcp.ids import attempt_id
-from hurlicane_mcp.store import attempts, cooldowns, events, jobs, questions, queue, waits, wakes
+from hurlicane_mcp.store import (
+    attempts,
+    cooldowns,
+    events,
+    jobs,
+    questions,
+    queue,
+    waits,
+    wakes,
+    workflows,
+)
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from hurlicane_mcp.supervision.host import Exit
 
@@ -63,6 +74,13 @@ def end_waiting(session: Session, job_id: str, outcome: Outcome, now: datetime) 
         _end_job(session, job, outcome, now)
 
 
+def end_workflow(session: Session, workflow_id: str, outcome: Outcome, now: datetime) -> None:
+    """End a workflow, which no attempt holds while it runs. Final stays final."""
+    job = jobs.get(session, workflow_id)
+    if not JobStatus(job.status).is_final:
+        _end_job(session, job, outcome, now)
+
+
 def fail_if_hopeless(session: Session, job_id: str, now: datetime) -> JobStatus:
     """Fail a new job at once if one that it needs can no longer be done; its status then."""
     job = jobs.get(session, job_id)
@@ -89,7 +107,13 @@ def mark_ended(session: Session, attempt: str, exit_: Exit, now: datetime) -> No
         exit_code=exit_.code,
         exit_signal=exit_.signal,
     )
-    for waiting in jobs.dependants(session, row.job_id, JobStatus.BLOCKED):
+    lock_table.free_if_over(session, row.job_id, now)
+    _unblock(session, row.job_id, now)
+
+
+def _unblock(session: Session, job_id: str, now: datetime) -> None:
+    """Queue the jobs that waited for this one, unless they wait for something else as well."""
+    for waiting in jobs.dependants(session, job_id, JobStatus.BLOCKED):
         if jobs.is_free_to_start(session, waiting.id):
             jobs.change(session, waiting, JobEvent.UNBLOCK, now)
 
@@ -108,6 +132,7 @@ def _settle_attempt(session: Session, attempt: str, outcome: Outcome, now: datet
     if row is None:
         return False
     waits.close_all(session, now, "settled", attempt)
+    lock_table.leave_queue(session, attempt, now)
     _end_probes(session, row, now)
     events.record(
         session,
@@ -138,7 +163,7 @@ def _go_on(session: Session, job: JobRow, step: Again, now: datetime) -> None:
     values: dict[str, object] = {"not_before": now + delay if delay else None}
     awaited: list[str] = []
     if step.is_retry:
-        values["retries"] = job.retries + 1
+        values |= {"retries": job.retries + 1, "checks_failed": 0}
         if job.retry_policy == RetryPolicy.ANALYZE:
             analysis_id = begin_analysis(session, job, step.outcome, now)
             values["analysis_id"] = analysis_id
@@ -173,7 +198,8 @@ def _end_job(session: Session, first: JobRow, outcome: Outcome, now: datetime) -
 def _move(session: Session, job: JobRow, outcome: Outcome, now: datetime) -> None:
     if JobStatus(job.status).is_final:  # reached twice, as dependant and as child
         return
-    has_run = job.status == JobStatus.RUNNING
+    is_workflow = job.kind == JobKind.WORKFLOW
+    has_run = job.status == JobStatus.RUNNING and not is_workflow
     if has_run:
         _settle_attempt(session, attempt_id(job.id, job.attempt), outcome, now)
     values: dict[str, object] = {
@@ -185,11 +211,16 @@ def _move(session: Session, job: JobRow, outcome: Outcome, now: datetime) -> Non
         values["failure_kind"] = outcome.failure.kind
         values["failure_reason"] = outcome.failure.reason
     jobs.change(session, job, outcome.kind.ending or JobEvent.FAIL, now, **values)
+    if is_workflow:
+        workflows.end(session, job, now)
     questions.close_of_job(session, job.id, now)
+    lock_table.free_if_over(session, job.id, now)  # unless a process of it is still there
     if not has_run:  # who runs waits for nothing in this way
         wakes.drop(session, job.id)
     wakes.release(session, job.id, now)
     if job.status == JobStatus.DONE:
+        if not has_run:  # else its process has to be gone first
+            _unblock(session, job.id, now)
         # finish_job has asked what shall become of children. Who ends by its exit cannot be asked:
         # they go on by themselves, so that no work is lost.
         for child in jobs.children(session, job.id, live_only=True):

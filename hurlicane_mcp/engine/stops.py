@@ -10,7 +10,7 @@ from sqlmodel import Session
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.attempts import AttemptState, Outcome, OutcomeKind
 from hurlicane_mcp.domain.failures import Failure, FailureKind
-from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.domain.jobs import JobKind, JobStatus
 from hurlicane_mcp.domain.stops import Stop, StopMode, Verdict, verdict
 from hurlicane_mcp.engine import budgets, settlement
 from hurlicane_mcp.engine.budgets import Caps
@@ -183,6 +183,8 @@ class Timekeeper:
 
 def stop(session: Session, job: JobRow, mode: StopMode, now: datetime) -> None:
     """End a running *job* that has used what it may: done, with what its agent has said last."""
+    if job.kind == JobKind.WORKFLOW:
+        return  # it has no agent; it ends by itself when its phase has ended
     name = attempt_id(job.id, job.attempt)
     attempt = attempts.get(session, name)
     result = attempt.last_message or attempt.progress
@@ -196,7 +198,7 @@ def warn(session: Session, job: JobRow, mode: StopMode, told: str, now: datetime
     events.record(
         session, now, "job.nearly_stopped", job.id, job.attempt or None, mode=mode, used=told
     )
-    if job.status == JobStatus.RUNNING:
+    if job.status == JobStatus.RUNNING and job.kind == JobKind.AGENT:
         text = (
             f"You have used {told} that this job may use. At the limit you are stopped. Bring your "
             "work to a state that can be kept (commit it), and finish the job with what there is."

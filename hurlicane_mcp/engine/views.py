@@ -8,9 +8,12 @@ from pydantic import BaseModel
 
 from hurlicane_mcp.domain.agents import Presence
 from hurlicane_mcp.domain.budgets import Room
+from hurlicane_mcp.domain.checks import parse_checks
 from hurlicane_mcp.domain.jobs import JobStatus
 from hurlicane_mcp.domain.stops import StopMode
+from hurlicane_mcp.engine.blocks import BlockView
 from hurlicane_mcp.engine.warnings import WarningView
+from hurlicane_mcp.engine.worktree_views import WorktreeBrief
 from hurlicane_mcp.store.tables import AttemptRow, JobRow, MessageRow, NoteRow, QuestionRow
 from hurlicane_mcp.supervision.tmux_host import Terminal
 
@@ -152,6 +155,7 @@ class JobAnswer(View):
     cost_provisional: bool | None = None  #: the last process has not ended: the cost may rise
     stopped_by: str | None = None  #: the limit that ended it, with the work that there is
     limited_by: str | None = None  #: a queued job that is parked for a limit of models, or a cap
+    blocked: BlockView | None = None  #: a workflow that does not go on by itself
 
     @staticmethod
     def of(job: JobRow, attempt: AttemptRow | None, room: int) -> "JobAnswer":
@@ -207,10 +211,14 @@ class JobView(JobAnswer):
     completion: str
     retry_policy: str | None = None  #: with `retries`; None if a failure is final
     retries: str | None = None  #: used and allowed: `1 of 2`
+    checks: list[str] | None = None  #: what has to hold before it may be done
+    checks_failed: str | None = None  #: how often they did not, and may: `1 of 3`
+    checks_told: str | None = None  #: what did not hold the last time
     stop_mode: str | None = None  #: what bounds it: turns, budget or time
     stop_value: Decimal | None = None  #: turns, US dollars or minutes
     budget: BudgetView | None = None  #: what is left of its own budget
     interactive: bool | None = None
+    worktree: WorktreeBrief | None = None  #: the one of ours that it works in
     not_before: datetime | None = None  #: a queued job that is parked until then
     presence: PresenceView | None = None  #: of the agent, while the job runs
     warnings: list[WarningView] | None = None  #: what may be worth a look
@@ -255,6 +263,8 @@ class JobView(JobAnswer):
             retry_policy=job.retry_policy if job.max_retries else None,
             retries=f"{job.retries} of {job.max_retries}" if job.max_retries else None,
             chain=list(job.chain) or None,
+            checks=[check.name for check in parse_checks(job.checks)] or None,
+            checks_failed=f"{job.checks_failed} of {job.check_tries}" if job.checks else None,
             stop_mode=job.stop_mode if job.stop_mode != StopMode.COMPLETION else None,
             stop_value=job.stop_value,
             interactive=job.interactive or None,

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import anyio
 import anyio.lowlevel
@@ -14,7 +14,9 @@ from sqlmodel import Session
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.dag import refuse_cycle
 from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.engine import lock_table
 from hurlicane_mcp.engine.access import Caller, check_reader, check_visible
+from hurlicane_mcp.engine.blocks import needs_person, open_blocks
 from hurlicane_mcp.engine.listings import open_questions
 from hurlicane_mcp.engine.messages import Messages
 from hurlicane_mcp.engine.views import ANSWER_CUT, RESULT_CUT, JobAnswer
@@ -83,7 +85,8 @@ class Waiting:
     ) -> WaitAnswer:
         """The jobs, as soon as all of them (with *any_*: one of them) are final, or time is up.
 
-        Earlier if a message comes for the caller. Calling again with the same ids is always safe.
+        Earlier if a message comes for the caller, or if one of them is a workflow that is blocked
+        until somebody does something. Calling again with the same ids is always safe.
 
         Raises:
             Invalid: no ids, or more than 200.
@@ -97,15 +100,15 @@ class Waiting:
         def is_over(pending: Sequence[str]) -> bool:
             return not pending or (any_ and len(pending) < len(wanted))
 
-        interrupted = False
+        interrupted, since = False, self._clock.now()
         # The ear comes first: what changes after the reading rings it.
         with self._db.bell.listen(final_topic(one) for one in wanted) as ear:
             pending = await self._db.read(lambda session: _first_look(session, caller, wanted))
 
             async def over() -> bool:
                 nonlocal pending
-                pending = await self._db.read(lambda session: _pending(session, wanted))
-                return is_over(pending)
+                pending, stuck = await self._db.read(lambda s: _look(s, wanted, since))
+                return bool(stuck) or is_over(pending)
 
             if not is_over(pending):
                 interrupted = await self.until_rung(
@@ -114,7 +117,7 @@ class Waiting:
         # Results are read once, at the end: there may be 200 of a megabyte.
         answer = await self._db.read(lambda session: _answer(session, wanted))
         if not is_over(answer.pending):
-            answer.hint = self.hint(interrupted, _call_again(answer.pending))
+            answer.hint = self.hint(interrupted, _call_again(answer))
         return answer
 
     async def until_rung(
@@ -135,7 +138,11 @@ class Waiting:
         with self._db.bell.listen(topics, ear):
             if await self._has_news(caller):
                 return True
-            async with self._open(caller, kind, targets), self._beating(beat, ", ".join(targets)):
+            doing = f"waiting for {', '.join(targets)}"
+            async with (
+                self.noted(caller, kind, targets),
+                beating(self._clock, beat, lambda: doing),
+            ):
                 with anyio.move_on_after(self._limits.of(caller, timeout).total_seconds()):
                     while not self._db.bell.closed:
                         await ear.heard()
@@ -144,6 +151,10 @@ class Waiting:
                         if await self._has_news(caller):
                             return True
         return False
+
+    def longest(self, caller: Caller) -> timedelta:
+        """How long one call of *caller* may block."""
+        return self._limits.of(caller, None)
 
     def hint(self, interrupted: bool, otherwise: str) -> str:
         """What to do after a wait that brought nothing: *otherwise* if only time was up."""
@@ -155,10 +166,17 @@ class Waiting:
         return self._messages is not None and bool(await self._messages.news(caller))
 
     @asynccontextmanager
-    async def _open(
+    async def noted(
         self, caller: Caller, kind: str, targets: Sequence[str]
     ) -> AsyncGenerator[None]:
-        """A row for the wait of an agent, which frees its slot. Operators hold no slot."""
+        """A row, behind the fence, for a call of an agent that blocks as long as the context lasts.
+
+        It frees the agent's slot, unless the kind is `checks`. Operators hold no slot.
+
+        Raises:
+            StaleAttempt, JobFinished: the caller may not write any more.
+            WaitCycle: one of the jobs that it waits for waits, at last, for the caller.
+        """
         if not caller.is_agent:
             yield
             return
@@ -181,33 +199,41 @@ class Waiting:
         now = self._clock.now()
         attempts.fence(session, caller.attempt_id, now)
         if kind == "jobs":
-            refuse_cycle(jobs.edges(session), caller.job_id, targets)
+            # Whom it waits for shares its locks from now on, and so does not wait for them.
+            also = {caller.job_id: frozenset(targets)}
+            graph = lock_table.wait_graph(session, now, also)
+            refuse_cycle(graph.edges, caller.job_id, targets, graph.files)
         attempt = attempts.get(session, caller.attempt_id)
-        return waits.open_wait(session, attempt, kind, targets, now)
+        seq = waits.open_wait(session, attempt, kind, targets, now)
+        if kind == "jobs":
+            lock_table.regrant(session, now)
+        return seq
 
-    @asynccontextmanager
-    async def _beating(self, beat: Beat, what: str) -> AsyncGenerator[None]:
-        began = self._clock.monotonic()
 
-        async def beats() -> None:
-            while True:
-                await self._clock.sleep(BEAT)
-                try:
-                    await beat(self._clock.monotonic() - began, f"waiting for {what}"[:200])
-                except Exception:  # a client that cannot take progress can still take the answer
-                    log.debug("a progress notice was not sent", exc_info=True)
-                    return
+@asynccontextmanager
+async def beating(clock: Clock, beat: Beat, doing: Callable[[], str]) -> AsyncGenerator[None]:
+    """Progress every `BEAT`, for as long as the context lasts, with what is being done then."""
+    began = clock.monotonic()
 
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(beats)
+    async def beats() -> None:
+        while True:
+            await clock.sleep(BEAT)
             try:
-                yield
-            except Exception as error:  # out of a task group it would come inside another one
-                failure = error
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+                await beat(clock.monotonic() - began, doing()[:200])
+            except Exception:  # a client that cannot take progress can still take the answer
+                log.debug("a progress notice was not sent", exc_info=True)
+                return
+
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(beats)
+        try:
+            yield
+        except Exception as error:  # out of a task group it would come inside another one
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _first_look(session: Session, caller: Caller, job_ids: tuple[str, ...]) -> Sequence[str]:
@@ -221,20 +247,37 @@ def _pending(session: Session, job_ids: tuple[str, ...]) -> Sequence[str]:
     return [one for one in job_ids if not JobStatus(statuses[one]).is_final]
 
 
+def _look(
+    session: Session, job_ids: tuple[str, ...], since: datetime
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Those that are not final, and the workflows among them that were blocked after *since*."""
+    pending = _pending(session, job_ids)
+    return pending, needs_person(session, pending, since)
+
+
 def _answer(session: Session, job_ids: tuple[str, ...]) -> WaitAnswer:
     rows = jobs.many(session, job_ids)
     last = attempts.last_of(session, job_ids)
     pending = [one for one in job_ids if not JobStatus(rows[one].status).is_final]
     asked = open_questions(session, pending) if pending else {}
+    blocks = open_blocks(session, pending) if pending else {}
     answers: list[JobAnswer] = []
     room = ANSWER_CUT
     for one in job_ids:
         answer = JobAnswer.of(rows[one], last.get(one), min(room, RESULT_CUT))
         answer.question = asked.get(one)
+        answer.blocked = blocks.get(one)
         room -= len(answer.result or "")
         answers.append(answer)
     return WaitAnswer(jobs=answers, pending=pending)
 
 
-def _call_again(pending: Sequence[str]) -> str:
-    return f"{len(pending)} not finished: call wait_for_jobs again with the ids in `pending`."
+def _call_again(answer: WaitAnswer) -> str:
+    stuck = [job.job_id for job in answer.jobs if job.blocked and job.blocked.heals_at is None]
+    if stuck:
+        return (
+            f"{', '.join(stuck)} cannot go on by itself: see `blocked` for what to do, and wait "
+            "again only after that."
+        )
+    count = len(answer.pending)
+    return f"{count} not finished: call wait_for_jobs again with the ids in `pending`."

@@ -9,11 +9,13 @@ from sqlmodel import Session
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.causes import JobFacts, cause
 from hurlicane_mcp.domain.cooldowns import Key
-from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.domain.jobs import JobKind, JobStatus
+from hurlicane_mcp.engine import lock_table
 from hurlicane_mcp.engine.access import Caller, check_reader, check_visible
+from hurlicane_mcp.engine.blocks import BlockView
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.views import View
-from hurlicane_mcp.store import attempts, cooldowns, jobs, questions, queue, waits, wakes
+from hurlicane_mcp.store import attempts, cooldowns, jobs, questions, queue, waits, wakes, workflows
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 
@@ -60,7 +62,12 @@ class Why:
         def query(session: Session) -> WhyView:
             check_reader(session, caller)
             check_visible(session, caller, job_id, own=True)
-            return WhyView(job_id=job_id, chain=self._chain(session, job_id))
+            chain = self._chain(session, job_id)
+            if caller.is_agent:  # locks may lead to jobs that are none of its business
+                others = jobs.outside(session, caller.job_id, [link.job_id for link in chain])
+                hidden = frozenset(others) - {caller.job_id}
+                chain = [link for link in chain if link.job_id not in hidden]
+            return WhyView(job_id=job_id, chain=chain)
 
         return await self._db.read(query)
 
@@ -100,6 +107,8 @@ class Why:
             facts |= _of_blocked(session, job)
         elif status is JobStatus.QUEUED:
             facts |= self._of_queued(session, job, last)
+        elif status is JobStatus.RUNNING and job.kind == JobKind.WORKFLOW:
+            facts |= _of_workflow(session, job)
         elif status is JobStatus.RUNNING and last is not None:
             facts |= self._of_running(session, job, last)
         return JobFacts(**facts)
@@ -124,9 +133,15 @@ class Why:
         question = questions.open_of(session, [job.id]).get(job.id)
         targets = wait.targets if wait and is_open and wait.kind == "jobs" else []
         statuses = jobs.statuses(session, targets)
+        is_checked = wait is not None and is_open and wait.kind == waits.CHECKS
+        wait_on = [one for one in targets if not JobStatus(statuses[one]).is_final]
+        kept_out = lock_table.kept_out(session, job.id, self._clock.now())
         return {
             "presence": self._presences.of(session, [last]).get(last.id),
-            "wait_on": [one for one in targets if not JobStatus(statuses[one]).is_final],
+            "wait_on": list(dict.fromkeys([*wait_on, *(one.job_id for one in kept_out)])),
+            "files": list(dict.fromkeys(one.wanted for one in kept_out)),
+            "checks": wait.targets if wait and is_checked else (),
+            "checks_since": wait.opened_at if wait and is_checked else None,
             "question": question.text if question else None,
             "question_id": question.id if question else None,
             "question_until": question.deadline if question else None,
@@ -146,6 +161,20 @@ def _limit(session: Session, job: JobRow) -> str | None:
             strikes = f", {row.strikes} times in a row" if row.strikes > 1 else ""
             return f"{row.kind} ({row.evidence}; {set_by}{strikes})"
     return f"the cap {job.limited_by} is reached"
+
+
+def _of_workflow(session: Session, job: JobRow) -> dict[str, Any]:
+    workflow = workflows.get(session, job.id)
+    phase = workflows.phase_of(session, workflow)
+    block = BlockView.of(workflow)
+    return {
+        "workflow": f"{workflow.phase}, cycle {workflow.cycle} of at most {workflow.max_cycles}",
+        "phase_job": phase.job_id if phase else None,
+        "blocked": block.reason if block else None,
+        "blocked_advice": block.advice if block else "",
+        "blocked_since": block.since if block else None,
+        "heals_at": block.heals_at if block else None,
+    }
 
 
 def _of_blocked(session: Session, job: JobRow) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hurlicane_mcp.engine.access import CALLER_KEY, OVER_KEY, Caller, Role
 from hurlicane_mcp.engine.attendance import Attendance
-from hurlicane_mcp.mcp_server.server import BLOCKING
+from hurlicane_mcp.mcp_server.server import BLOCKING, FINISH
 from hurlicane_mcp.store.bell import Bell
 
 MAX_BODY = 4 * 1024 * 1024
@@ -77,14 +77,14 @@ class McpEndpoint:
             app: ASGIApp = modes.quick.handle_request
         elif "mcp-method" in request.headers:
             method, name = request.headers["mcp-method"], request.headers.get("mcp-name", "")
-            app = _app(modes, method, name)
+            app = _app(modes, method, name, scope[CALLER_KEY])
         else:
             body = await _body(receive)
             if body is None:
                 await _too_large()(scope, receive, send)
                 return
             receive = _replay(body, receive)
-            app = _app(modes, *_method_and_name(body))
+            app = _app(modes, *_method_and_name(body), scope[CALLER_KEY])
         if app == modes.stream.handle_request:
             await self._until_closed(app, scope, receive, send)
         else:
@@ -155,8 +155,9 @@ def _modes(server: MCPServer[Any]) -> _Modes:
     )
 
 
-def _app(modes: _Modes, method: str, name: str) -> ASGIApp:
-    blocks = method == _LISTEN or (method == "tools/call" and name in BLOCKING)
+def _app(modes: _Modes, method: str, name: str, caller: Caller) -> ASGIApp:
+    is_long = name in BLOCKING or (name == FINISH and caller.is_checked)
+    blocks = method == _LISTEN or (method == "tools/call" and is_long)
     return modes.stream.handle_request if blocks else modes.quick.handle_request
 
 

@@ -2,13 +2,15 @@
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from mcp.types import CallToolResult
 from pydantic import Field
 
+from hurlicane_mcp.domain.checks import DEFAULT_TRIES, parse_checks
 from hurlicane_mcp.domain.jobs import Completion, JobSpec, RetryPolicy
 from hurlicane_mcp.domain.stops import StopMode
+from hurlicane_mcp.engine.finishing import Finishing
 from hurlicane_mcp.engine.intake import Intake
 from hurlicane_mcp.engine.jobs import Jobs
 from hurlicane_mcp.engine.waiting import Waiting
@@ -40,6 +42,17 @@ StopWord: TypeAlias = Annotated[
     ),
 ]
 StopValue: TypeAlias = float | None
+OwnTree: TypeAlias = Annotated[bool, Field(description="In a git worktree on a branch of its own")]
+CheckList: TypeAlias = Annotated[
+    list[str | dict[str, Any]] | None,
+    Field(
+        description="finish_job wants these: clean_tree, diff_not_empty, no_error_in_output, "
+        '{"command": argv or shell string, "time_limit_s": 600}'
+    ),
+]
+Enforced: TypeAlias = Annotated[
+    bool, Field(description="Refuse edits of files not locked with lock_files (Claude Code only)")
+]
 
 
 class JobTools:
@@ -70,6 +83,11 @@ class JobTools:
         fallback: Fallback = None,
         stop_mode: StopWord = "completion",
         stop_value: StopValue = None,
+        checks: CheckList = None,
+        check_tries: int = DEFAULT_TRIES,
+        enforce_locks: Enforced = False,
+        use_worktree: OwnTree = False,
+        base_branch: str | None = None,
         idempotency_key: Key = None,
         project: str | None = None,
     ) -> CallToolResult:
@@ -78,13 +96,7 @@ class JobTools:
         Create all jobs that can run side by side, then call wait_for_jobs with their ids.
         """
         spec = JobSpec(
-            description=description,
-            title=title,
-            priority=priority,
-            work_dir=work_dir,
-            project=project,
-            provider=provider,
-            model=model,
+            *(description, title, priority, work_dir, project, provider, model),
             depends_on=tuple(depends_on or ()),
             context=tuple(sorted((context or {}).items())),
             completion=Completion(completion),
@@ -94,13 +106,22 @@ class JobTools:
             fallback=None if fallback is None else tuple(fallback),
             stop_mode=StopMode(stop_mode),
             stop_value=None if stop_value is None else Decimal(str(stop_value)),
+            checks=parse_checks(checks),
+            check_tries=check_tries,
+            enforce_locks=enforce_locks,
+            use_worktree=use_worktree,
+            base_branch=base_branch,
             idempotency_key=idempotency_key,
         )
+        return await self._created(ctx, spec)
+
+    async def _created(self, ctx: Ctx, spec: JobSpec) -> CallToolResult:
         caller = caller_of(ctx)
         made = await self._intake.create(caller, spec)
         if caller.is_agent:
             once_over(ctx, lambda heard: self._intake.answered(made.job_id, heard))
-        return answer({"job_id": made.job_id, "title": made.title, "status": made.status})
+        told = {"job_id": made.job_id, "title": made.title, "status": made.status}
+        return answer({**told, **({"note": made.note} if made.note else {})})
 
     @answers
     async def get_job(
@@ -173,8 +194,9 @@ class JobTools:
 class AttemptTools:
     """What only an agent can do: speak about its own job."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, finishing: Finishing) -> None:
         self._jobs = jobs
+        self._finishing = finishing
 
     @answers
     async def report_status(self, ctx: Ctx, text: str) -> CallToolResult:
@@ -191,10 +213,10 @@ class AttemptTools:
         detach: Annotated[bool, Field(description="Leave open children running")] = False,
     ) -> CallToolResult:
         """End your job with its result. Then end your turn."""
-        finished = await self._jobs.finish(
-            caller_of(ctx), result, failed=outcome == "failed", detach=detach
+        finished = await self._finishing.finish(
+            caller_of(ctx), result, beat_of(ctx), failed=outcome == "failed", detach=detach
         )
-        note = "Your job is over: end your turn."
-        if not finished.fresh:
+        note = finished.hint or "Your job is over: end your turn."
+        if not finished.fresh and finished.hint is None:
             note = f"The job was {finished.status} already; nothing changed. {note}"
         return answer({"job_id": finished.job_id, "status": finished.status, "note": note})

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from mcp.server import MCPServer
+from mcp.server.mcpserver.prompts import Prompt
 from mcp.types import CallToolResult, ToolAnnotations
 
 from hurlicane_mcp.engine.access import Role
@@ -16,7 +17,9 @@ from hurlicane_mcp.mcp_server.talk import TalkTools
 Tool = Callable[..., Awaitable[CallToolResult]]
 
 #: Tools that may block for minutes: answered as a stream, with progress.
-BLOCKING = frozenset({"wait_for_jobs", "watch_notes", "ask_user"})
+BLOCKING = frozenset({"wait_for_jobs", "watch_notes", "ask_user", "lock_files"})
+#: Blocks as well, if the caller's job has checks; otherwise it is quick.
+FINISH = "finish_job"
 _READS = frozenset(
     {
         "why",
@@ -25,15 +28,19 @@ _READS = frozenset(
         "get_job",
         "list_jobs",
         "wait_for_jobs",
+        "get_workflow",
+        "list_workflows",
         "read_note",
         "list_notes",
         "watch_notes",
+        "check_file_locks",
     }
 )
 
 _FOR_OPERATORS = (
     "hurlicane runs coding agents. create_job queues work for an agent, wait_for_jobs blocks until "
-    "it is finished, get_job and list_jobs look. Waiting is always safe to repeat. A job with a "
+    "it is finished, get_job and list_jobs look. create_workflow has a task planned, reviewed and "
+    "implemented on a branch. Waiting is always safe to repeat. A job with a "
     "`question` waits for you: answer_question."
 )
 _FOR_AGENTS = (
@@ -50,8 +57,13 @@ def build_server(
     attempt: AttemptTools,
     talk: TalkTools,
     operators: Sequence[Tool] = (),
+    agents: Sequence[Tool] = (),
+    prompts: Sequence[Prompt] = (),
 ) -> MCPServer[Any]:
-    """The server that clients of *role* talk to; *operators* are more tools for these."""
+    """The server that clients of *role* talk to; *operators* and *agents*: more tools for these.
+
+    *prompts* are offered to operators.
+    """
     server: MCPServer[Any] = MCPServer(
         "hurlicane",
         version=version("hurlicane-mcp"),
@@ -59,7 +71,7 @@ def build_server(
         log_level="WARNING",
         middleware=[talk.deliver] if role is Role.AGENT else [],
     )
-    for tool in tools_of(role, jobs, notes, attempt, talk, operators):
+    for tool in tools_of(role, jobs, notes, attempt, talk, operators, agents):
         name = getattr(tool, "__name__", "")
         server.add_tool(
             tool,
@@ -68,6 +80,8 @@ def build_server(
             annotations=ToolAnnotations(read_only_hint=True) if name in _READS else None,
             structured_output=False,  # no output schemas: each would be paid in every context
         )
+    for prompt in prompts if role is Role.OPERATOR else ():
+        server.add_prompt(prompt)
     return server
 
 
@@ -78,6 +92,7 @@ def tools_of(
     attempt: AttemptTools,
     talk: TalkTools,
     operators: Sequence[Tool] = (),
+    agents: Sequence[Tool] = (),
 ) -> Sequence[Tool]:
     """The tools of *role*, in the order in which clients list them."""
     shared = (
@@ -94,5 +109,5 @@ def tools_of(
         talk.send_message,
     )
     if role is Role.AGENT:
-        return (attempt.report_status, attempt.finish_job, *shared, talk.ask_user)
+        return (attempt.report_status, attempt.finish_job, *shared, talk.ask_user, *agents)
     return (*shared, jobs.list_agents, talk.answer_question, *operators)

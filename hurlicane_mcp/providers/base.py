@@ -12,6 +12,14 @@ from hurlicane_mcp.domain.stops import StopMode
 
 
 @dataclass(frozen=True, slots=True)
+class EditGate:
+    """Whom a CLI with hooks asks before each edit, for a job that enforces file locks."""
+
+    url: str
+    fail_open: bool = False  #: edits pass while nobody answers there
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """One attempt that wants a process."""
 
@@ -24,6 +32,7 @@ class LaunchRequest:
     resume: str | None  #: the CLI's own session to go on with; None to begin one
     wait_limit: timedelta  #: how long one tool call of ours may block
     hooks_url: str | None = None  #: where the CLI may send its hooks, if it has such
+    edit_gate: EditGate | None = None  #: None: edits need no file lock
     interactive: bool = False  #: in a terminal: with the CLI's own screen instead of a stream
     max_turns: int | None = None  #: for CLIs that count themselves; those of this process
     max_budget_usd: Decimal | None = None  #: the same for what this process may cost
@@ -125,6 +134,20 @@ class RequestUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadUsage:
+    """What one thread of the session has used so far, in earlier processes too, told while the
+    agent is at work.
+
+    It only grows: one that is lower than what is known is old, so they may be read again. For the
+    session's own thread the same figure comes as `SessionUsage` at the end, if it comes to that.
+    """
+
+    thread: str  #: empty for the session's own; else of an agent that the CLI has started itself
+    model: str  #: of what came on top; empty if the CLI does not say
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
 class MessageSeen:
     """Text that the agent said; the last one is its last message."""
 
@@ -202,6 +225,7 @@ Reading: TypeAlias = (
     | SessionBase
     | SessionUsage
     | RequestUsage
+    | ThreadUsage
     | MessageSeen
     | ToolSeen
     | ConnectionLost
@@ -212,6 +236,31 @@ Reading: TypeAlias = (
     | ErrorSeen
     | ErrorCleared
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSeen:
+    """A thread has started another one, which has a file of its own."""
+
+    thread_id: str
+
+
+SideReading: TypeAlias = ThreadUsage | ThreadSeen
+
+
+class SideFile(Protocol):
+    """A file of a CLI's own that tells what one of its threads uses, while the agent is at work.
+
+    It is made for one reading of the file from its beginning, whose lines it may remember.
+    """
+
+    def find(self) -> Path | None:
+        """Where the file is; None while the CLI has not made it. Blocks for a moment."""
+        ...
+
+    def parse_line(self, line: bytes) -> Sequence[SideReading]:
+        """What one whole line means; nothing for most. Never raises."""
+        ...
 
 
 class Provider(Protocol):
@@ -227,6 +276,11 @@ class Provider(Protocol):
         """Whether the CLI itself says what a run has cost, at its end at the latest."""
         ...
 
+    @property
+    def gates_edits(self) -> bool:
+        """Whether the CLI can be made to ask an `EditGate` before each edit."""
+        ...
+
     def check_model(self, model: str) -> None:
         """Refuse a model that this CLI cannot have.
 
@@ -239,6 +293,13 @@ class Provider(Protocol):
         """The full id that *model* stands for, as the ledger of limits knows it.
 
         A name that the catalog does not know stays as it is; None, the CLI's default, is empty.
+        """
+        ...
+
+    def keeps_session(self, before: str | None, after: str | None) -> bool:
+        """Whether *after* can go on in a session in which *before* has worked; None: the default.
+
+        Also while *before* refuses to answer, so that it cannot be asked for a summary.
         """
         ...
 
@@ -272,10 +333,24 @@ class Provider(Protocol):
         """
         ...
 
+    def announced_wait(self, refusal: Refusal, complaints: str) -> timedelta | None:
+        """How long the CLI waits after a *refusal* of its output that does not say it.
+
+        None if *complaints*, the end of its standard error, do not tell that either. Never raises.
+        """
+        ...
+
     def read_screen(self, screen: str) -> Refusal | None:
         """The refusal that *screen*, all that an agent's terminal shows now, ends with.
 
         None while the model answers, and when nobody has asked it. The text of a refusal stays the
         same while the CLI counts down. Never raises.
+        """
+        ...
+
+    def side_file(self, session_id: str, thread_id: str) -> SideFile | None:
+        """What a thread of this session (its own has its id) uses, beside its output.
+
+        None if the output tells all.
         """
         ...

@@ -66,6 +66,7 @@ class Model(BaseModel, frozen=True, extra="forbid"):
     id: str = Field(min_length=1)  #: the full id, as the CLI resolves its aliases
     aliases: tuple[str, ...] = ()
     context_tokens: int | None = Field(default=None, gt=0)  #: None when it is not known
+    family: str | None = None  #: whose sessions it can go on with; None: all of its provider's
     prices: Prices | None = None  #: None when they are not known
 
     def cost(self, tokens: Tokens) -> Decimal | None:

@@ -15,9 +15,9 @@ from typing import Literal, TypeAlias
 from uuid import uuid4
 
 from hurlicane_mcp.domain.refusals import Refusal
-from hurlicane_mcp.providers.base import LaunchRequest, LaunchSpec, Reading, Tokens
+from hurlicane_mcp.providers.base import LaunchRequest, LaunchSpec, Reading, SideFile, Tokens
 from hurlicane_mcp.providers.catalog import Catalog
-from hurlicane_mcp.providers.claude_hooks import hook_settings
+from hurlicane_mcp.providers.claude_hooks import has_hooks, hook_files
 from hurlicane_mcp.providers.claude_stream import readings_of
 from hurlicane_mcp.providers.interactive import prompt_argument
 from hurlicane_mcp.providers.outage import SERVER
@@ -95,6 +95,11 @@ class ClaudeProvider:
         """True: with the result of each run."""
         return True
 
+    @property
+    def gates_edits(self) -> bool:
+        """True: by a hook before its tools for edits. What Bash writes is not seen."""
+        return True
+
     def check_model(self, model: str) -> None:
         """Accept the catalog's names and every `claude-…`; `[1m]` may follow.
 
@@ -109,6 +114,10 @@ class ClaudeProvider:
         known = self.catalog.resolve(self.name, name)
         known = known or self.catalog.resolve(self.name, VARIANT.sub("", name))
         return known.id if known is not None else name
+
+    def keeps_session(self, before: str | None, after: str | None) -> bool:
+        """True: the history is sent as it is."""
+        return True
 
     def cost(self, model: str, tokens: Tokens) -> Decimal | None:
         """US dollars for *tokens*, by the catalog's prices."""
@@ -146,9 +155,17 @@ class ClaudeProvider:
         """What one line of `stream-json` means; nothing for a line that is not of it."""
         return readings_of(line)
 
+    def announced_wait(self, refusal: Refusal, complaints: str) -> timedelta | None:
+        """None: what is known of a wait is in its output."""
+        return None
+
     def read_screen(self, screen: str) -> Refusal | None:
         """The refusal that stands above the input box; None if there is none."""
         return claude_refusal(screen)
+
+    def side_file(self, session_id: str, thread_id: str) -> SideFile | None:
+        """None: its stream tells what each request uses."""
+        return None
 
     def ask(self, prompt: str, model: str, folder: Path) -> LaunchSpec:
         """How to have *model* answer once: without tools, servers, hooks, memory or a session.
@@ -233,18 +250,14 @@ def _environment(call_limit_ms: int) -> dict[str, str]:
 
 def _files(request: LaunchRequest, call_limit_ms: int) -> dict[Path, str]:
     files = {request.run_dir / SERVERS: _mcp_config(request, call_limit_ms)}
-    if request.hooks_url is not None:
-        files[request.run_dir / SETTINGS] = hook_settings(
-            request.hooks_url, request.token, has_stream=not request.interactive
-        )
-    return files
+    return {**files, **hook_files(request, request.run_dir / SETTINGS)}
 
 
 def _file_flags(request: LaunchRequest) -> tuple[str, ...]:
     servers, settings = request.run_dir / SERVERS, request.run_dir / SETTINGS
     return (
         *("--mcp-config", str(servers), "--strict-mcp-config"),
-        *(("--settings", str(settings)) if request.hooks_url is not None else ()),
+        *(("--settings", str(settings)) if has_hooks(request) else ()),
     )
 
 

@@ -24,13 +24,15 @@ from hurlicane_mcp.providers.base import (
     Refused,
     SessionSeen,
     SessionUsage,
+    SideFile,
     Tokens,
     ToolSeen,
     TurnSeen,
     WarningSeen,
 )
 from hurlicane_mcp.providers.catalog import Catalog
-from hurlicane_mcp.providers.codex_refusals import refusal_in
+from hurlicane_mcp.providers.codex_refusals import announced_wait, refusal_in
+from hurlicane_mcp.providers.codex_rollout import Rollout, codex_home, tokens_of
 from hurlicane_mcp.providers.interactive import prompt_argument
 from hurlicane_mcp.providers.outage import SERVER, codex_says_so
 from hurlicane_mcp.providers.output import Json, content_line
@@ -45,6 +47,8 @@ STREAM = ("exec", "--json", "--skip-git-repo-check")
 # The agent must run below its shim, not in a background server of the user's; and what it says must
 # stay in the terminal's history.
 TERMINAL = ("--no-daemon", "--no-alt-screen")
+# On standard error: its errors, as ever, and for how long it obeys a Retry-After.
+TELL_WAITS = "error,codex_core::responses_retry=warn"
 # The CLI must not give a call up that the server is about to answer.
 CALL_MARGIN = timedelta(seconds=60)
 # What Codex puts into its children's environment; see the same list of Claude Code's.
@@ -73,6 +77,7 @@ class CodexProvider:
     sandbox: Sandbox = "workspace-write"
     catalog: Catalog = field(default_factory=Catalog.load)
     search_path: str | None = None  #: where to look; None for this process's PATH
+    home: Path = field(default_factory=codex_home)  #: where the CLI keeps its threads
 
     @property
     def name(self) -> str:
@@ -82,6 +87,11 @@ class CodexProvider:
     @property
     def tells_cost(self) -> bool:
         """False: it counts tokens only."""
+        return False
+
+    @property
+    def gates_edits(self) -> bool:
+        """False: it has no hook before an edit."""
         return False
 
     def check_model(self, model: str) -> None:
@@ -95,6 +105,15 @@ class CodexProvider:
     def resolve_model(self, model: str | None) -> str:
         """The full id of *model*, if the catalog knows it."""
         return self.catalog.id_of(self.name, model)
+
+    def keeps_session(self, before: str | None, after: str | None) -> bool:
+        """Whether no `family` in the catalog speaks against it.
+
+        Between two that it knows and that differ, Codex has the model of before sum up the thread
+        at its resumption. If that one refuses, so ends the turn, as if the new one had refused.
+        """
+        names = (self.catalog.resolve(self.name, name) for name in (before, after) if name)
+        return len({known.family for known in names if known and known.family}) < 2
 
     def cost(self, model: str, tokens: Tokens) -> Decimal | None:
         """US dollars for *tokens*, by the catalog's prices."""
@@ -124,7 +143,8 @@ class CodexProvider:
             argv += ["resume", request.resume]
         spec = LaunchSpec((), {TOKEN_VARIABLE: request.token}, MARKS_OF_A_SESSION)
         if not request.interactive:
-            return replace(spec, argv=(*argv, "-"), stdin=request.prompt)
+            env = {**spec.env, "RUST_LOG": TELL_WAITS}
+            return replace(spec, argv=(*argv, "-"), stdin=request.prompt, env=env)
         prompt = prompt_argument(request.prompt, request.run_dir)
         argv += ["--", prompt.text]
         return replace(spec, argv=tuple(argv), files=prompt.files, session_id=request.resume)
@@ -133,9 +153,17 @@ class CodexProvider:
         """What one line of `--json` means; nothing for a line that is not of it."""
         return tuple(_readings(Json.parse(line)))
 
+    def announced_wait(self, refusal: Refusal, complaints: str) -> timedelta | None:
+        """The wait that the line of this retry tells, in whole seconds; none below one."""
+        return announced_wait(refusal.text, complaints)
+
     def read_screen(self, screen: str) -> Refusal | None:
         """The refusal that stands above the input; None if there is none."""
         return codex_refusal(screen)
+
+    def side_file(self, session_id: str, thread_id: str) -> SideFile | None:
+        """The file that Codex keeps the thread in."""
+        return Rollout(self.home, thread_id, "" if thread_id == session_id else thread_id)
 
     def ask(self, prompt: str, model: str, folder: Path) -> LaunchSpec:
         """How to have *model* answer once, in a sandbox that may only read; no thread is kept.
@@ -244,7 +272,7 @@ def _readings(event: Json) -> Iterator[Reading]:
             finished = event["type"].text == "item.completed"
             yield from _item(event["item"], finished=finished)
         case "turn.completed":
-            yield SessionUsage(_tokens(event["usage"]))
+            yield SessionUsage(tokens_of(event["usage"]))
             yield ErrorCleared()
         case "turn.failed":
             yield from _error(event["error"]["message"])
@@ -302,17 +330,6 @@ def _tool(item: Json, kind: str, *, finished: bool) -> ToolSeen | None:
 
 def _outcome(call: Json) -> str:
     return call["error"]["message"].brief or content_line(call["result"]["content"])
-
-
-def _tokens(usage: Json) -> Tokens:
-    """Codex counts what it read from or wrote to a cache as input; we do not."""
-    cached, written = usage["cached_input_tokens"].count, usage["cache_write_input_tokens"].count
-    return Tokens(
-        input=max(0, usage["input_tokens"].count - cached - written),
-        output=usage["output_tokens"].count,
-        cache_read=cached,
-        cache_write=written,
-    )
 
 
 def _error(message: Json) -> Iterator[Reading]:

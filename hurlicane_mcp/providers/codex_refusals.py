@@ -6,6 +6,7 @@ those about tokens to renew, logins, missing variables and restricted capacity, 
 in its program, and spans in minutes and hours, which an endpoint may say.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ _RETRY = re.compile(
     r"(?: \((?P<cause>.*)\))?",
     re.DOTALL,
 )
+_WAIT = re.compile(r"retrying [a-z ]+\((\d{1,4})/\d+ in (\d{1,9}(?:\.\d{1,12})?)s\)")
 _STATUS = re.compile(
     r"(?:unexpected status|exceeded retry limit, last status:) (?P<code>\d{3})\b", re.IGNORECASE
 )
@@ -98,6 +100,7 @@ _UNITS: Mapping[str, Callable[[float], timedelta]] = MappingProxyType(
     }
 )
 _LONGEST_SPAN = timedelta(days=366)
+_OWN_PAUSE_S: Final = 0.9
 
 
 def refusal_in(message: str) -> Refusal | None:
@@ -108,6 +111,20 @@ def refusal_in(message: str) -> Refusal | None:
     """
     retry = _RETRY.match(message[:_LONGEST])
     return _final(message) if retry is None else _retried(retry, message)
+
+
+def announced_wait(message: str, complaints: str) -> timedelta | None:
+    """How long the CLI waits before it tries again, as *message* says without a time.
+
+    It tells that on standard error, if it is asked to warn. Full seconds, since that is what a
+    Retry-After has and a little of them has passed; what is below one is the CLI's own pause.
+    """
+    retry = _RETRY.match(message)
+    if retry is None:
+        return None
+    told = [wait for number, wait in _WAIT.findall(complaints) if number == retry["number"]]
+    seconds = math.ceil(float(told[-1])) if told and float(told[-1]) > _OWN_PAUSE_S else 0
+    return min(timedelta(seconds=seconds), _LONGEST_SPAN) if seconds else None
 
 
 def _final(message: str) -> Refusal | None:

@@ -30,6 +30,7 @@ from hurlicane_mcp.providers.base import (
     RequestUsage,
     SessionSeen,
     SessionUsage,
+    SideFile,
     Stopped,
     Tokens,
     ToolSeen,
@@ -65,6 +66,11 @@ class ScriptedProvider:
         """True: as its script says."""
         return True
 
+    @property
+    def gates_edits(self) -> bool:
+        """False: its script says what it writes."""
+        return False
+
     def check_model(self, model: str) -> None:
         """Accept any name: the agent claims to be the model that it is given.
 
@@ -79,6 +85,10 @@ class ScriptedProvider:
     def resolve_model(self, model: str | None) -> str:
         """*model* itself: a scripted agent has no aliases."""
         return model or ""
+
+    def keeps_session(self, before: str | None, after: str | None) -> bool:
+        """True: the history is sent as it is."""
+        return True
 
     def cost(self, model: str, tokens: Tokens) -> Decimal | None:
         """US dollars for *tokens*: each costs a millionth, whatever the model is called."""
@@ -131,11 +141,19 @@ class ScriptedProvider:
         read = READERS.get(event["event"].text)
         return () if read is None else read(event)
 
+    def announced_wait(self, refusal: Refusal, complaints: str) -> timedelta | None:
+        """None: what is known of a wait is in its output."""
+        return None
+
     def read_screen(self, screen: str) -> Refusal | None:
         """The refusal that the last event on *screen* tells, while it is the last one."""
         lines = [line for line in screen.splitlines() if line.strip()]
         told = self.parse_line(lines[-1].encode(errors="replace")) if lines else ()
         return next((one.refusal for one in told if isinstance(one, Refused)), None)
+
+    def side_file(self, session_id: str, thread_id: str) -> SideFile | None:
+        """None: its output tells all."""
+        return None
 
 
 def _session(event: Json) -> Sequence[Reading]:

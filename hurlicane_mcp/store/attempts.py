@@ -19,6 +19,7 @@ from hurlicane_mcp.store.tables import (
     WaitRow,
     insert_rows,
 )
+from hurlicane_mcp.store.waits import CHECKS
 
 UNSETTLED = tuple(state for state in AttemptState if state not in ATTEMPT.final)
 
@@ -103,10 +104,13 @@ def has_open(session: Session, job_id: str) -> bool:
 
 
 def count_busy(session: Session) -> int:
-    """How many slots are taken: unsettled attempts that are not inside a blocking call."""
+    """How many slots are taken: unsettled attempts that are not inside a blocking call.
+
+    One whose checks run is busy."""
     waiting = (
         select(WaitRow.seq)
         .where(col(WaitRow.attempt_id) == AttemptRow.id, col(WaitRow.closed_at).is_(None))
+        .where(col(WaitRow.kind) != CHECKS)
         .correlate(AttemptRow)
         .exists()
     )

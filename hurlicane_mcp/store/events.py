@@ -18,21 +18,30 @@ _WAKES_THE_QUEUE = frozenset(
     }
 )
 _FINAL = frozenset({"job.done", "job.failed", "job.cancelled"})
+_DECIDES_A_LOCK = frozenset({"lock.taken", "lock.refused"})
 _ENDS_A_QUESTION = frozenset({"question.answered", "question.closed"})
 
+CHECKS_FAILED = "job.checks_failed"
 #: The topic that rings for every event.
 ANY = "events"
 QUEUE = "queue"
+#: Rings when a workflow may have something to do: a job has become final, its process is gone.
+WORKFLOWS = "workflows"
 
 
 def final_topic(job_id: str) -> str:
-    """Rings once: when the job has become final."""
+    """Rings once: when the job has become final. A workflow's rings when it is blocked as well."""
     return f"final:{job_id}"
 
 
 def settled_topic(attempt_id: str) -> str:
     """Rings once: when the attempt's outcome is decided."""
     return f"settled:{attempt_id}"
+
+
+def session_topic(attempt_id: str) -> str:
+    """Rings when the attempt's CLI has named its session."""
+    return f"session:{attempt_id}"
 
 
 def note_topic(project: str) -> str:
@@ -50,6 +59,11 @@ def question_topic(question_id: str) -> str:
     return f"question:{question_id}"
 
 
+def lock_topic(job_id: str) -> str:
+    """Rings when locks that the job waits for are granted or refused."""
+    return f"lock:{job_id}"
+
+
 def record(
     session: Session,
     at: datetime,
@@ -65,14 +79,20 @@ def record(
     topics.add(ANY)
     if kind in _WAKES_THE_QUEUE:
         topics.add(QUEUE)
-    if kind in _FINAL and job_id is not None:
+    if job_id is not None and (kind in _FINAL or kind == "workflow.blocked"):
         topics.add(final_topic(job_id))
+    if kind in _FINAL or kind == "attempt.ended" or kind.startswith("workflow."):
+        topics.add(WORKFLOWS)
     if kind == "attempt.settled":
         topics.add(settled_topic(f"{job_id}.{attempt}"))
+    if kind == "attempt.session":
+        topics.add(session_topic(f"{job_id}.{attempt}"))
     if kind == "note.written":
         topics.add(note_topic(data["project"]))
     if kind == "message.sent":
         topics.add(message_topic(f"{job_id}"))
+    if kind in _DECIDES_A_LOCK:
+        topics.add(lock_topic(f"{job_id}"))
     if kind in _ENDS_A_QUESTION:
         topics.add(question_topic(data["question"]))
 
@@ -105,6 +125,12 @@ def after(
         matches.append(col(EventRow.kind).in_(exact))
         query = query.where(or_(*matches))
     return session.exec(query.limit(limit)).all()
+
+
+def last_of_kind(session: Session, job_id: str, kind: str) -> EventRow | None:
+    """The newest event of this kind about the job."""
+    query = select(EventRow).where(col(EventRow.job_id) == job_id, col(EventRow.kind) == kind)
+    return session.exec(query.order_by(col(EventRow.seq).desc()).limit(1)).one_or_none()
 
 
 def last_seq(session: Session) -> int:

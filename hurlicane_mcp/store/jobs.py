@@ -233,6 +233,14 @@ def mark_answered(session: Session, job_id: str) -> None:
     session.exec(update(JobRow).where(col(JobRow.id) == job_id).values(fingerprint=None))
 
 
+def has_checks(session: Session, job_id: str) -> bool:
+    """Whether something has to hold before the job may be done."""
+    checks: list[Any] = session.exec(
+        select(col(JobRow.checks)).where(col(JobRow.id) == job_id)
+    ).one()
+    return len(checks) > 0
+
+
 def set_values(session: Session, job_id: str, **values: Any) -> None:
     """Write fields that are not part of the job's state machine."""
     session.exec(update(JobRow).where(col(JobRow.id) == job_id).values(values))
@@ -242,6 +250,11 @@ def without_inputs(query: SelectOfScalar[JobRow]) -> SelectOfScalar[JobRow]:
     """The same query without the inputs, which may be long and are seldom needed."""
     # What a statement changed earlier in the same transaction must not be read from memory.
     return query.options(*_INPUTS).execution_options(populate_existing=True)
+
+
+def ids_below(job_id: str) -> Any:
+    """The ids of everything below *job_id*, itself not included, as a query for `in_`."""
+    return select(_descendants(job_id).c.id)
 
 
 def _descendants(job_id: str) -> Any:

@@ -9,11 +9,15 @@ from sqlmodel import Session, col, func, select
 from hurlicane_mcp.store import events
 from hurlicane_mcp.store.tables import AttemptRow, WaitRow
 
+#: The kind of a wait that keeps its slot: the agent waits for what is done on its behalf.
+CHECKS = "checks"
+
 
 def open_wait(
     session: Session, attempt: AttemptRow, kind: str, targets: Sequence[str], now: datetime
 ) -> int:
-    """Note that the attempt blocks, which frees its slot; the number of the new wait."""
+    """Note that the attempt blocks, which frees its slot, unless the kind is `CHECKS`; the number
+    of the new wait."""
     statement = insert(WaitRow).values(
         attempt_id=attempt.id, kind=kind, targets=list(targets), opened_at=now
     )

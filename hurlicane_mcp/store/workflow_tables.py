@@ -27,9 +27,7 @@ class WorktreeRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "worktree"
     __table_args__ = (
-        Index(
-            "ix_worktree_live", "id", sqlite_where=LIVE_WORKTREE, postgresql_where=LIVE_WORKTREE
-        ),
+        Index("ix_worktree_live", "id", sqlite_where=LIVE_WORKTREE, postgresql_where=LIVE_WORKTREE),
     )
 
     seq: int = seq_column()
@@ -71,9 +69,7 @@ class WorkflowRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "workflow"
     __table_args__ = (
-        Index(
-            "ix_workflow_open", "id", sqlite_where=OPEN_WORKFLOW, postgresql_where=OPEN_WORKFLOW
-        ),
+        Index("ix_workflow_open", "id", sqlite_where=OPEN_WORKFLOW, postgresql_where=OPEN_WORKFLOW),
     )
 
     seq: int = seq_column()

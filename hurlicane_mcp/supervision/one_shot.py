@@ -1,13 +1,14 @@
 """One call of a program: started, heard out, and gone with all that it started."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from hurlicane_mcp.supervision import run_directory
@@ -29,6 +30,14 @@ class Heard:
     lines: tuple[bytes, ...]  #: of its standard output, without their newlines
     exit: Exit
     complaint: str  #: the end of its standard error
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call ended, and the last whole lines that it printed."""
+
+    exit: Exit
+    said: str
 
 
 class OneShots:
@@ -65,12 +74,7 @@ class OneShots:
         command = replace(
             command, cwd=run_dir / WORK, time_limit=TIME_LIMIT, output_limit=OUTPUT_LIMIT
         )
-        handle: Handle | None = None
-        try:
-            await anyio.to_thread.run_sync(_make, run_dir)
-            with anyio.CancelScope(shield=True):  # else a program might run that nobody holds
-                handle = await self._host.start(run_dir, command)
-            assert handle is not None, "a shielded scope is not left early"
+        async with self._held(run_dir, command) as handle:
             try:
                 await self._listen(run_dir, handle, is_enough)
             finally:
@@ -80,6 +84,37 @@ class OneShots:
             lines = await anyio.to_thread.run_sync(_all_lines, run_dir)
             complaint = await anyio.to_thread.run_sync(tail, run_dir / run_directory.STDERR, 2000)
             return Heard(lines, exit_, complaint)
+
+    async def run_where_it_is(self, command: Command, max_told: int) -> Ended:
+        """Run *command* to its end as it stands: in its own folder, within its own limits.
+
+        *max_told* bounds, in bytes, what is told of its standard output. Otherwise as `run`: the
+        marker names a new folder below ours, and nothing is left.
+
+        Raises:
+            LaunchFailed: it could not be started.
+        """
+        run_dir = self._folder / command.marker
+        async with self._held(run_dir, command) as handle:
+            exit_ = await handle.ended()
+            said = await anyio.to_thread.run_sync(tail, run_dir / run_directory.STDOUT, max_told)
+            return Ended(exit_, said)
+
+    @asynccontextmanager
+    async def _held(self, run_dir: Path, command: Command) -> AsyncGenerator[Handle]:
+        """The running program; however the context is left, nothing of it is there afterwards."""
+        try:
+            await anyio.to_thread.run_sync(_make, run_dir)
+            handle: Handle | None = None
+            with anyio.CancelScope(shield=True):  # else a program might run that nobody holds
+                handle = await self._host.start(run_dir, command)
+            assert handle is not None, "a shielded scope is not left early"
+            try:
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                yield handle
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await handle.stop(GRACE)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(_remove, run_dir)

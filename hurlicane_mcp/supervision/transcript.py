@@ -105,7 +105,7 @@ def tail(path: Path, max_bytes: int) -> str:
 
 
 class Growth(Protocol):
-    """Tells when the files of one directory grow."""
+    """Tells when the files of one directory, or one file, grow."""
 
     async def wait(self) -> None:
         """Return when a file was written, created or removed since the last return, or `watch`.
@@ -124,15 +124,16 @@ POLL_S = 0.5  #: how often is looked where the kernel does not tell
 
 
 class PolledGrowth:
-    """Looks at the files now and then."""
+    """Looks at the files, or at the one file, now and then."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, place: Path) -> None:
+        self._place = place
         self._seen = self._look()
 
     def _look(self) -> frozenset[tuple[str, int, int]]:
         with suppress(FileNotFoundError):
-            stats = ((path.name, path.stat()) for path in self._directory.iterdir())
+            paths = self._place.iterdir() if self._place.is_dir() else (self._place,)
+            stats = ((path.name, path.stat()) for path in paths)
             return frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
         return frozenset()
 
@@ -169,13 +170,12 @@ class NotifiedGrowth:
 
 # From sys/inotify.h; see inotify(7).
 IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x2, 0x40, 0x80, 0x100, 0x200
-IN_ONLYDIR = 0x1000000
 EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 LISTEN_PAUSE_S = 0.02  #: between two looks at a busy inotify; the kernel gathers meanwhile
 
 
 class Watcher:
-    """Tells of growth in any number of directories, at no cost while nothing happens.
+    """Tells of growth in any number of directories and files, at no cost while nothing happens.
 
     One inotify for all on Linux; polling elsewhere and for what the kernel refuses (it allows a
     user 128 inotifies and some 10,000 watches). Needs asyncio.
@@ -207,14 +207,14 @@ class Watcher:
             os.close(self._inotify)
             self._inotify = -1
 
-    def watch(self, directory: Path) -> Growth:
-        """Watch the files in *directory* from now on; close the result after use."""
+    def watch(self, place: Path) -> Growth:
+        """Watch the files in a directory, or one file, from now on; close the result after use."""
         if self._inotify < 0:
-            return PolledGrowth(directory)
-        mask = IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ONLYDIR
-        watch: int = self._libc.inotify_add_watch(self._inotify, os.fsencode(directory), mask)
+            return PolledGrowth(place)
+        mask = IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE
+        watch: int = self._libc.inotify_add_watch(self._inotify, os.fsencode(place), mask)
         if watch < 0:
-            return PolledGrowth(directory)
+            return PolledGrowth(place)
         growth = NotifiedGrowth(self, watch)
         self._growths.setdefault(watch, []).append(growth)
         return growth

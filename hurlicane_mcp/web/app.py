@@ -14,9 +14,12 @@ from hurlicane_mcp.engine.feed import Feed
 from hurlicane_mcp.engine.snapshot import Snapshots
 from hurlicane_mcp.errors import HurlicaneError
 from hurlicane_mcp.web.feed import FeedRoutes
+from hurlicane_mcp.web.folders import FolderRoutes
 from hurlicane_mcp.web.guard import Guard
 from hurlicane_mcp.web.hooks import HookRoutes
 from hurlicane_mcp.web.jobs import JobRoutes
+from hurlicane_mcp.web.locks import LockRoutes
+from hurlicane_mcp.web.merges import MergeRoutes
 from hurlicane_mcp.web.messages import MessageRoutes
 from hurlicane_mcp.web.models import ModelRoutes
 from hurlicane_mcp.web.notes import NoteRoutes
@@ -29,6 +32,7 @@ from hurlicane_mcp.web.status import StatusRoutes
 from hurlicane_mcp.web.transcripts import TranscriptRoutes
 from hurlicane_mcp.web.usage import UsageRoutes
 from hurlicane_mcp.web.warnings import WarningRoutes
+from hurlicane_mcp.web.workflows import WorkflowRoutes
 
 __all__ = ["ServerFacts", "Services", "build_web", "operations_of"]
 
@@ -59,13 +63,17 @@ def operations_of(services: Services) -> Operations:
     operations = (
         *JobRoutes(services.intake, services.jobs, services.waiting, services.why).operations,
         *TranscriptRoutes(services.transcripts).operations,
+        *WorkflowRoutes(services.workflows).operations,
+        *FolderRoutes(services.folders).operations,
         *NoteRoutes(services.notes).operations,
         *ModelRoutes(services.models).operations,
         *UsageRoutes(services.usage).operations,
         *MessageRoutes(services.messages).operations,
         *QuestionRoutes(services.questions).operations,
         *WarningRoutes(services.health).operations,
-        *HookRoutes(services.hooks).operations,
+        *LockRoutes(services.locks).operations,
+        *MergeRoutes(services.merges).operations,
+        *HookRoutes(services.hooks, services.locks).operations,
         *feed.operations,
         *StatusRoutes(services).operations,
     )

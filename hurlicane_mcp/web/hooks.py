@@ -1,4 +1,4 @@
-"""The route that Claude Code sends its hooks to."""
+"""The routes that Claude Code sends its hooks to."""
 
 import json
 import logging
@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hurlicane_mcp.engine.hooks import HookAnswer, Hooks
-from hurlicane_mcp.errors import Forbidden
+from hurlicane_mcp.engine.locks import Locks
+from hurlicane_mcp.errors import Forbidden, Invalid
 from hurlicane_mcp.web.operations import JSON, Call, Nothing, Operation, Operations
 
 log = logging.getLogger(__name__)
@@ -25,14 +26,20 @@ _LONG: Final = 256 * 1024
 class HookRoutes:
     """Hooks over HTTP, for agents only."""
 
-    def __init__(self, hooks: Hooks) -> None:
+    def __init__(self, hooks: Hooks, locks: Locks) -> None:
         self._hooks = hooks
+        self._locks = locks
 
     @property
     def operations(self) -> Operations:
-        """What this route can do."""
+        """What these routes can do."""
         path, none = "/hooks/claude", Nothing
-        return (Operation("POST", path, self.claude, none, none, None, (JSON,), for_agents=True),)
+        return (
+            Operation("POST", path, self.claude, none, none, None, (JSON,), for_agents=True),
+            Operation(
+                "POST", f"{path}/edit", self.edit, none, none, None, (JSON,), for_agents=True
+            ),
+        )
 
     async def claude(self, call: Call[Nothing, Nothing]) -> Response:
         """For agents: a hook of Claude Code, as its documentation describes it."""
@@ -46,6 +53,23 @@ class HookRoutes:
             log.exception("a hook was not understood")
             answer = HookAnswer()
         return _HookResponse(answer)
+
+    async def edit(self, call: Call[Nothing, Nothing]) -> Response:
+        """For agents: the hook before an edit; refused without the file's lock, if the job wants
+        that. Answered with an error if it cannot be judged: the caller decides what that means."""
+        if not call.caller.is_agent:
+            raise Forbidden("Hooks are for agents.")
+        hook = await _hook(call.request)
+        told = await self._hooks.answer(call.caller, "PreToolUse")
+        if told.body:  # a stale attempt is told to stop
+            return _HookResponse(told)
+        why = await self._locks.refuse_edit(call.caller, _file_of(hook), str(hook.get("cwd") or ""))
+        if why is None:
+            return _HookResponse(HookAnswer())
+        denied = {"permissionDecision": "deny", "permissionDecisionReason": why}
+        return _HookResponse(
+            HookAnswer({"hookSpecificOutput": {"hookEventName": "PreToolUse", **denied}})
+        )
 
 
 class _HookResponse(Response):
@@ -68,6 +92,21 @@ class _HookResponse(Response):
             heard = is_there
         finally:
             self._over(heard)
+
+
+def _file_of(hook: dict[str, Any]) -> str:
+    """The file that a tool is about to change.
+
+    Raises:
+        Invalid: the hook does not say.
+    """
+    given: object = hook.get("tool_input")
+    tool_input = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+    named = (tool_input.get("file_path"), tool_input.get("notebook_path"))
+    path = next((one for one in named if isinstance(one, str) and one), None)
+    if path is None:
+        raise Invalid("The hook names no file.")
+    return path
 
 
 async def _hook(request: Request) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from hurlicane_mcp.domain.checks import DEFAULT_TRIES, parse_checks
 from hurlicane_mcp.domain.jobs import Completion, JobSpec, RetryPolicy
 from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.engine.intake import Intake
@@ -46,6 +47,20 @@ class NewJob(Input):
     stop_value: Decimal | None = Field(
         None, description="Turns, US dollars (those of all jobs below included) or minutes"
     )
+    checks: list[str | dict[str, Any]] = Field(
+        default_factory=list[str | dict[str, Any]],
+        description="What has to hold before it may be done, at most ten: `clean_tree`, "
+        "`diff_not_empty`, `no_error_in_output`, or {command, time_limit_s}: a list of arguments "
+        "or a string for /bin/sh, and 1 to 3600 seconds (default: 600)",
+    )
+    check_tries: int = Field(DEFAULT_TRIES, description="How often they may fail, 1 to 10")
+    enforce_locks: bool = Field(
+        False, description="Refuse edits of files that it has not locked (Claude Code only)"
+    )
+    use_worktree: bool = Field(False, description="In a git worktree, on a branch of its own")
+    base_branch: str | None = Field(
+        None, description="What that branch begins from. Default: what is checked out"
+    )
     idempotency_key: str | None = None
     project: str | None = None
 
@@ -53,6 +68,7 @@ class NewJob(Input):
         """The same for the engine."""
         values: dict[str, Any] = {name: getattr(self, name) for name in NewJob.model_fields}
         values["context"] = tuple(sorted(self.context.items()))
+        values["checks"] = parse_checks(self.checks)
         return JobSpec(**values)
 
 
@@ -67,6 +83,7 @@ class CreatedJob(JobStatusAnswer):
     """The job that was created, now or by an earlier call with the same key."""
 
     title: str
+    note: str | None = None  #: what the caller should know of it
 
 
 class JobQuery(Input):
@@ -143,7 +160,9 @@ class JobRoutes:
     async def create(self, call: Call[Nothing, NewJob]) -> Response:
         """Queue a job. 200 instead of 201 if its idempotency key was used before."""
         made = await self._intake.create(call.caller, call.body.spec())
-        answer = CreatedJob(job_id=made.job_id, title=made.title, status=made.status)
+        answer = CreatedJob(
+            job_id=made.job_id, title=made.title, status=made.status, note=made.note
+        )
         return reply(answer, 201 if made.fresh else 200)
 
     async def listing(self, call: Call[JobQuery, Nothing]) -> JobLines:

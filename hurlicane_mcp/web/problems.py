@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from hurlicane_mcp.errors import (
     Conflict,
     Forbidden,
+    GitFailed,
     HurlicaneError,
     IllegalTransition,
     Invalid,
@@ -31,6 +32,7 @@ STATUSES: Final[tuple[tuple[type[HurlicaneError], int], ...]] = (
     (StaleAttempt, 409),
     (JobFinished, 409),
     (IllegalTransition, 409),
+    (GitFailed, 409),  # the repository is not as it would have to be
     (Unauthorized, 401),
     (Forbidden, 403),
     (StoreClosed, 503),

@@ -7,10 +7,13 @@ from pydantic import BaseModel
 
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.engine.access import Access
+from hurlicane_mcp.engine.folders import Folders
 from hurlicane_mcp.engine.health import Health
 from hurlicane_mcp.engine.hooks import Hooks
 from hurlicane_mcp.engine.intake import Intake
 from hurlicane_mcp.engine.jobs import Jobs
+from hurlicane_mcp.engine.locks import Locks
+from hurlicane_mcp.engine.merges import Merges
 from hurlicane_mcp.engine.messages import Messages
 from hurlicane_mcp.engine.models import Models
 from hurlicane_mcp.engine.notes import Notes
@@ -20,6 +23,7 @@ from hurlicane_mcp.engine.transcripts import Transcripts
 from hurlicane_mcp.engine.usage import Usage
 from hurlicane_mcp.engine.waiting import Waiting
 from hurlicane_mcp.engine.why import Why
+from hurlicane_mcp.engine.workflows import Workflows
 from hurlicane_mcp.store.database import Database
 
 
@@ -48,9 +52,13 @@ class Services:
     messages: Messages
     questions: Questions
     hooks: Hooks
+    locks: Locks
+    merges: Merges
     health: Health
     transcripts: Transcripts
     usage: Usage
+    folders: Folders
+    workflows: Workflows
     access: Access
     db: Database
     clock: Clock

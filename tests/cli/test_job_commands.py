@@ -104,6 +104,20 @@ def test_a_job_is_followed_over_the_death_of_the_worker(
     assert (lines.count("before"), lines.count("after")) == (1, 1)
 
 
+def test_run_with_checks_is_done_when_they_hold(hurlicane: Command) -> None:
+    refused = 'call finish_job {"result": "x"} expect_error checks_failed'
+    steps = task(refused, 'edit "the fix" x', "finish mended")
+    options = ("--check", "test -e 'the fix'", "--check", "no_error_in_output")
+    done = hurlicane("run", steps, *options, "--check-tries", "2", "--json")
+    assert "checks failed (1 of 2): 1 of 2 checks failed. `test -e 'the fix'` failed" in done.stderr
+    job = json.loads(done.stdout)
+    assert (job["result"], job["checks_failed"]) == ("mended", "1 of 2")
+    assert job["checks"] == ["`test -e 'the fix'`", "no_error_in_output"]
+    shown = hurlicane("show", job["job_id"]).stdout
+    assert "checks       `test -e 'the fix'`, no_error_in_output" in shown
+    assert "1 of 2 checks failed" in shown
+
+
 def test_wait_prints_results_and_exits_as_the_jobs_ended(hurlicane: Command) -> None:
     good = hurlicane("run", "-d", task("finish good")).stdout.strip()
     bad = hurlicane("run", "-d", task("exit 1")).stdout.strip()

@@ -15,6 +15,7 @@ from hurlicane_mcp.cli import serve, whereabouts
 from hurlicane_mcp.settings import PORT, Settings
 from tests.cli.command import Command, task
 from tests.cli.test_parent import is_gone
+from tests.gh import StubGh
 from tests.stories.server import RunningServer
 
 
@@ -131,6 +132,14 @@ def test_doctor_fails_when_the_cli_of_the_default_provider_is_missing(hurlicane:
     assert found["claude"]["level"] == "fail"
     assert "npm install" in found["claude"]["mend"]
     assert found["server"]["level"] == "warn"
+
+
+def test_doctor_misses_gh_without_failing(hurlicane: Command, tmp_path: Path) -> None:
+    gh = StubGh(tmp_path / "gh")
+    for program, level in (("no-such-gh", "warn"), (gh.program, "ok")):
+        told = hurlicane("doctor", "--json", HURLICANE_GH_BIN=program)
+        findings = {one["subject"]: one for one in json.loads(told.stdout)["findings"]}
+        assert findings["gh"]["level"] == level
 
 
 @pytest.mark.parametrize(

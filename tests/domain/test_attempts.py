@@ -121,6 +121,13 @@ def test_a_program_that_cannot_be_executed_fails_the_launch() -> None:
     assert outcome.failure.kind is FailureKind.LAUNCH
 
 
+def test_a_good_exit_whose_checks_fail_is_a_failure_that_keeps_the_last_words() -> None:
+    told = "1 of 1 checks failed."
+    ended = replace(QUIET_END, completion=Completion.EXIT, failed_checks=told)
+    assert judge(ended) == Outcome.failed(FailureKind.CHECKS, told, "All is well.")
+    assert FailureKind.CHECKS.is_retried
+
+
 def test_a_reboot_is_nobodys_fault() -> None:
     assert judge(replace(QUIET_END, exit_code=None, rebooted=True)).kind is OutcomeKind.INTERRUPTED
 

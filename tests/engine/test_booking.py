@@ -1,6 +1,7 @@
 """Each line of a transcript counts once, and cumulative figures are booked as differences."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 
@@ -20,6 +21,7 @@ from hurlicane_mcp.providers.base import (
     SessionBase,
     SessionSeen,
     SessionUsage,
+    ThreadUsage,
     Tokens,
     TurnSeen,
     WarningSeen,
@@ -189,14 +191,100 @@ async def test_an_estimate_goes_on_from_the_clis_own_figure(db: Database) -> Non
     assert (attempt.input_tokens, attempt.cost_usd) == (100, Decimal("0.50001"))
 
 
+def own(*counts: int) -> ThreadUsage:
+    """What the session's own thread has used so far."""
+    return ThreadUsage("", "m", Tokens(*counts))
+
+
+async def test_what_a_thread_uses_is_booked_while_it_grows_and_never_twice(db: Database) -> None:
+    seen = (own(100, 10), own(300, 20))
+    attempt = await booked(db, seen[:1], seen, seen, (own(300, 30), *seen))
+    assert (attempt.input_tokens, attempt.output_tokens) == (300, 30)
+    assert (attempt.cost_usd, attempt.is_estimated) == (Decimal("0.00033"), True)
+
+
+async def test_the_final_figure_is_the_threads_and_leaves_those_of_other_threads(
+    db: Database,
+) -> None:
+    """Codex's own agents are in no figure of its output."""
+    agent = ThreadUsage("a", "m", Tokens(50))
+    before = await booked(db, (own(100), agent, SessionUsage(Tokens(100))))
+    assert (before.input_tokens, before.is_estimated) == (150, False)
+    late = await booked(db, (own(100), SessionUsage(Tokens(110)), own(110), agent))
+    assert (late.input_tokens, late.cost_usd) == (160, Decimal("0.00016"))
+    mended = await booked(db, (own(100), agent), (SessionUsage(Tokens(70)),))
+    assert (mended.input_tokens, mended.cost_usd) == (120, Decimal("0.00012"))
+
+
+async def test_a_thread_goes_on_from_what_was_told_in_another_way(db: Database) -> None:
+    attempt = await booked(
+        db, (SessionUsage(Tokens(100)),), (own(130), ThreadUsage("a", "", Tokens(5)))
+    )
+    assert (attempt.input_tokens, attempt.cost_usd) == (135, Decimal("0.000135"))
+
+
+async def test_a_resumed_session_counts_what_its_threads_use_from_then_on(db: Database) -> None:
+    def change(session: Session) -> AttemptRow:
+        _, attempt = running(session)
+        base = {"input": 100, "output": 0, "threads": {"a": {"input": 50, "output": 0}}}
+        attempts.write(session, attempt.id, session_base=base)
+        told = (own(90), own(100), own(120), ThreadUsage("b", "m", Tokens(5)))
+        BOOK(session, attempt.id, told, None, BEGINNING)
+        BOOK(session, attempt.id, (ThreadUsage("a", "m", Tokens(51)),), None, BEGINNING)
+        return attempts.get(session, attempt.id)
+
+    row = await db.write(change)
+    assert (row.input_tokens, row.offset) == (26, 0)
+    # What the next attempt begins with.
+    assert {**row.session_base, **row.session_seen}["input"] == 120
+    seen = {**row.session_base, **row.session_seen}["threads"]
+    assert {name: one["input"] for name, one in seen.items()} == {"a": 51, "b": 5}
+
+
+async def test_what_says_nothing_new_leaves_no_trace(db: Database) -> None:
+    def change(session: Session) -> AttemptRow:
+        _, attempt = running(session)
+        BOOK(session, attempt.id, (own(100),), 7, BEGINNING)
+        BOOK(session, attempt.id, (own(100),), None, BEGINNING + timedelta(hours=1))
+        return attempts.get(session, attempt.id)
+
+    row = await db.write(change)
+    assert (row.offset, row.output_at) == (7, BEGINNING)
+
+
+FIGURES = st.builds(
+    ThreadUsage, st.sampled_from(["", "a"]), st.just("m"), st.builds(Tokens, st.integers(0, 99))
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(figures=st.lists(FIGURES, max_size=8), again=st.lists(st.integers(0, 8), max_size=3))
+def test_however_often_a_side_file_is_read_the_sums_are_the_same(
+    session_factory: Session, figures: list[ThreadUsage], again: list[int]
+) -> None:
+    """A server that was started anew reads it from its beginning."""
+    session = session_factory
+    _, attempt = running(session)
+    for end in (*again, len(figures)):
+        BOOK(session, attempt.id, figures[:end], None, BEGINNING)
+    row = attempts.get(session, attempt.id)
+    most = {one.thread: 0 for one in figures}
+    for one in figures:
+        most[one.thread] = max(most[one.thread], one.tokens.input)
+    found = (row.input_tokens, row.cost_usd)
+    session.rollback()
+    assert found == (sum(most.values()), Decimal(sum(most.values())) / 10**6)
+
+
 @pytest.mark.parametrize(
     "figure",
     [
         SessionUsage(Tokens(cache_read=2**53), Decimal(10**11)),
         RequestUsage("a", "m", Tokens(input=2**53, output=2**53)),
         RunUsage(Tokens(input=2**60, output=2**60)),
+        ThreadUsage("a", "m", Tokens(input=2**53, output=2**53)),
     ],
-    ids=["told", "estimated", "run"],
+    ids=["told", "estimated", "run", "thread"],
 )
 async def test_an_absurd_figure_is_bounded_and_what_follows_is_booked(
     store: Database, figure: Reading

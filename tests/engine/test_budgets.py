@@ -16,9 +16,10 @@ from hurlicane_mcp.domain.jobs import JobSpec
 from hurlicane_mcp.domain.stops import Stop, StopMode
 from hurlicane_mcp.engine import budgets
 from hurlicane_mcp.engine.access import OPERATOR, Caller, Role
+from hurlicane_mcp.engine.admission import Limits
 from hurlicane_mcp.engine.budgets import Caps
 from hurlicane_mcp.engine.chains import Chains
-from hurlicane_mcp.engine.intake import Defaults, Intake, Limits
+from hurlicane_mcp.engine.intake import Defaults, Intake
 from hurlicane_mcp.errors import Conflict, Invalid, LimitReached
 from hurlicane_mcp.parts import providers_of
 from hurlicane_mcp.settings import Settings

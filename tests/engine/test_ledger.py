@@ -17,11 +17,13 @@ from hurlicane_mcp.engine.dispatcher import Dispatcher, Launch
 from hurlicane_mcp.providers.base import (
     ErrorCleared,
     ModelSeen,
+    Provider,
     Reading,
     Refused,
     SessionSeen,
     TurnSeen,
 )
+from hurlicane_mcp.providers.codex import CodexProvider
 from hurlicane_mcp.store import attempts, cooldowns, events, jobs
 from hurlicane_mcp.store import queue as store_queue
 from hurlicane_mcp.store.database import Database
@@ -40,12 +42,14 @@ LIMITED = Refusal(FailureKind.RATE_LIMIT, "429: too many requests")
 class Queue:
     """A dispatcher whose launches are written down, and the agents' transcripts."""
 
-    def __init__(self, db: Database, clock: FakeClock, folder: Path, slots: int = 4) -> None:
+    def __init__(
+        self, db: Database, clock: FakeClock, folder: Path, *others: Provider, slots: int = 4
+    ) -> None:
         self.db = db
         self.clock = clock
         self.launched: list[tuple[str, str | None]] = []
         self.resumed: list[str | None] = []
-        self._booking = booking()
+        self._booking = booking(*others)
         ours = self._booking
         self._dispatcher = Dispatcher(
             db, clock, slots, folder, ours.ledger, ours.stops, self._launch
@@ -398,3 +402,42 @@ async def test_thousands_of_parked_jobs_are_parked_together(
     rows = [await queue.of(name) for name in (first, *names)]
     assert {row.not_before for row in rows} == {clock.now() + timedelta(seconds=30)}
     assert len(await queue.told("job.parked")) == 31
+
+
+async def test_a_thread_of_codex_does_not_go_on_with_a_model_of_another_family(
+    db: Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    """Codex would have the limited model sum it up first, and end when that one refuses."""
+    queue = Queue(db, clock, tmp_path, CodexProvider())
+    chain = ["codex:gpt-5.5", "codex:gpt-6-sol", "codex:gpt-6.1-sol", "codex:gpt-5.4"]
+    await queue.job(provider="codex", chain=chain)
+    for number, (model, resumed) in enumerate(
+        (
+            ("gpt-5.5", None),
+            ("gpt-6-sol", None),
+            ("gpt-6.1-sol", "thread 2"),
+            ("gpt-5.4", "thread 2"),  # of no known family: it takes what there is
+        ),
+        1,
+    ):
+        ((attempt, launched),) = await queue.fill()
+        assert (launched, queue.resumed) == (model, [resumed])
+        await queue.prints(attempt, SessionSeen(resumed or f"thread {number}"), TurnSeen("a"))
+        await queue.refuses(attempt)
+
+
+async def test_a_model_that_did_nothing_does_not_part_a_thread_from_its_family(
+    db: Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    queue = Queue(db, clock, tmp_path, CodexProvider())
+    chain = ["codex:gpt-6-sol", "codex:gpt-5.5", "codex:gpt-6.1-sol"]
+    await queue.job(provider="codex", chain=chain)
+    ((first, _),) = await queue.fill()
+    await queue.prints(first, SessionSeen("the work of hours"), TurnSeen("a"))
+    await queue.refuses(first)
+    ((second, _),) = await queue.fill()
+    assert queue.resumed == [None]
+    await queue.prints(second, SessionSeen("nothing"))
+    await queue.refuses(second)
+    await queue.fill()
+    assert queue.resumed == ["the work of hours"]

@@ -84,7 +84,10 @@ def test_a_model_and_a_session_come_after_the_overrides(
 def test_the_token_is_in_the_environment_only(asked: LaunchRequest, programs: Path) -> None:
     spec = CodexProvider(search_path=str(programs)).launch(asked)
 
-    assert spec.env == {"HURLICANE_AGENT_TOKEN": "hca_secret"}
+    assert spec.env == {
+        "HURLICANE_AGENT_TOKEN": "hca_secret",
+        "RUST_LOG": "error,codex_core::responses_retry=warn",
+    }
     assert "hca_secret" not in " ".join(spec.argv)
     assert not spec.files
 

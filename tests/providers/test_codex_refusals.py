@@ -172,6 +172,43 @@ def test_a_limit_that_the_cli_waits_out_says_how_long_if_the_endpoint_did(
     assert one.cli_waits == one.retry_after == waits
 
 
+WARNING = (
+    "2026-11-24T19:55:13.029060Z  WARN codex_core::responses_retry: stream disconnected - retrying "
+    "sampling request ({}/5 in {})... turn_id=01a20f20-6b9f-7bc2-9612-99fc460d622a retries=1 "
+    "max_retries=5 sampling_error=exceeded retry limit, last status: 429 Too Many Requests\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("complaints", "seconds"),
+    [
+        (WARNING.format(1, "3599.9964325s"), 3600),
+        (WARNING.format(1, "0.998277925s"), 1),
+        (WARNING.format(1, "1.997964343s") + WARNING.format(2, "30s"), 2),
+        (WARNING.format(1, "60s") + "A word.\n" + WARNING.format(1, "4.9s"), 5),
+        (WARNING.format(1, "214.5ms"), None),  # its own pause, that nobody asked for
+        (WARNING.format(1, "0.4s"), None),
+        (WARNING.format(2, "60s"), None),  # of another try
+        (WARNING.format(1, "9" * 30 + "s"), None),
+        ("", None),
+    ],
+)
+def test_how_long_a_retry_after_is_obeyed_is_told_on_standard_error(
+    complaints: str, seconds: int | None
+) -> None:
+    """Printed by 0.169.0 with `RUST_LOG` as it is set, 2026-11-24."""
+    told = CODEX.announced_wait(refusal(RETRY.format(REFUSED_429)), complaints)
+    assert told == (None if seconds is None else timedelta(seconds=seconds))
+    waiting = refusal("Reconnecting... waiting for network")
+    assert CODEX.announced_wait(waiting, complaints) is None
+
+
+@given(st.text(), st.text())
+def test_any_complaints_are_borne(text: str, complaints: str) -> None:
+    one = Refusal(K.RATE_LIMIT, f"Reconnecting... 1/5 ({text})", is_final=False)
+    CODEX.announced_wait(one, complaints)
+
+
 @pytest.mark.parametrize("status", ["401 Unauthorized", "402 Payment Required", "404 Not Found"])
 def test_what_does_not_mend_itself_is_final_at_the_second_try(status: str) -> None:
     message = f"Reconnecting... {{}}/5 (unexpected status {status}: no, url: http://x)"

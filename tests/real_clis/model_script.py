@@ -42,6 +42,7 @@ class CallTool:
     name: str
     arguments: Mapping[str, object]
     server: str | None = "hurlicane"  #: the MCP server's name; None for a tool of the CLI itself
+    group: str | None = None  #: of Codex's own tools, those that it keeps in a namespace
     spent: Spent = USUAL
 
 

@@ -60,7 +60,7 @@ def _turns_of(item: Mapping[str, Any]) -> Iterator[Turn]:
     match item["type"]:
         case "message" if item["role"] == "assistant":
             yield Said(_text_of(item["content"]))
-        case "message":
+        case "message" | "agent_message":  # the latter between Codex's own agents
             yield Told(_text_of(item["content"]))
         case "function_call":
             yield Called(item["call_id"], item["name"])
@@ -73,7 +73,8 @@ def _turns_of(item: Mapping[str, Any]) -> Iterator[Turn]:
 def _text_of(content: str | list[dict[str, Any]]) -> str:
     if isinstance(content, str):
         return content
-    return "\n".join(part["text"] for part in content if "text" in part)
+    texts = (part.get("text") or part.get("encrypted_content") for part in content)
+    return "\n".join(text for text in texts if text)
 
 
 def _item(move: Say | CallTool) -> dict[str, Any]:
@@ -84,13 +85,14 @@ def _item(move: Say | CallTool) -> dict[str, Any]:
             "role": "assistant",
             "content": [{"type": "output_text", "text": move.text, "annotations": []}],
         }
+    namespace = f"mcp__{move.server}" if move.server else move.group
     return {
         "type": "function_call",
         "id": new_id("fc_"),
         "call_id": new_id("call_"),
         "name": move.name,
         "arguments": json.dumps(dict(move.arguments)),
-        **({"namespace": f"mcp__{move.server}"} if move.server else {}),
+        **({"namespace": namespace} if namespace else {}),
     }
 
 

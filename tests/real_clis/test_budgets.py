@@ -1,6 +1,8 @@
 """What the real CLIs use and when they are stopped, by the endpoints' own figures."""
 
 import logging
+import os
+import signal
 import threading
 from decimal import Decimal
 from pathlib import Path
@@ -88,20 +90,93 @@ async def test_claude_is_stopped_at_its_budget_one_request_late_at_most(tmp_path
         assert told["budget"]["spent_usd"] == told["cost_usd"]
 
 
-async def test_codex_is_stopped_at_its_budget_when_its_turn_is_over(tmp_path: Path) -> None:
-    """It tells its usage at the end of a turn only: until then nobody can know."""
-    script = by_role({"lead": lambda _: Say("I have counted one.", DEAR)})
-    with trial(tmp_path, script, models=[PRICED]) as on:
+async def test_codex_is_stopped_at_its_budget_within_its_turn(tmp_path: Path) -> None:
+    """Its stream is silent about usage until the turn ends, but it notes it after each answer."""
+    stopped = threading.Event()
+
+    def thinking(conversation: Conversation) -> Move:
+        if conversation.calls == 4:  # a real model takes longer than the server to stop its agent
+            assert stopped.wait(40)
+        return counting()(conversation)
+
+    budget = Decimal("0.07")
+    with trial(tmp_path, by_role({"lead": thinking}), models=[PRICED]) as on:
         job = on.create(
-            LEAD, provider="codex", model=CODEX, fallback=[], stop_mode="budget", stop_value="0.03"
+            LEAD,
+            provider="codex",
+            model=CODEX,
+            fallback=[],
+            stop_mode="budget",
+            stop_value=str(budget),
         )
+        on.outcome(job)
+        stopped.set()
         told = await ended(on, job)
         assert (told["status"], told["stopped_by"]) == ("done", "budget"), told
-        assert told["result"] == "I have counted one."
+        assert len(on.events(job, "job.nearly_stopped")) == 1
         real = on.price_of(on.codex.requests)
         tell(on, told, real)
-        assert Decimal("0.03") <= real < Decimal("0.03") + CODEX_CENTS
-        assert cost_of(told) == real
+        assert cost_of(told) == 4 * CODEX_CENTS
+        assert len(on.codex.requests) in (4, 5)  # the last one's answer is heard by nobody
+        assert budget <= cost_of(told) < budget + CODEX_CENTS
+
+
+async def test_what_codexs_own_agents_use_counts_for_its_budget(tmp_path: Path) -> None:
+    """Its stream never tells that."""
+    stopped = threading.Event()
+
+    def leads(conversation: Conversation) -> Move:
+        if conversation.calls == 0:
+            task = {"task_name": "count", "message": "[[role:helper]] Count.", "fork_turns": "none"}
+            return CallTool("spawn_agent", task, server=None, group="collaboration", spent=DEAR)
+        wait = {"timeout_ms": 60_000}
+        return CallTool("wait_agent", wait, server=None, group="collaboration", spent=DEAR)
+
+    def helps(conversation: Conversation) -> Move:
+        if conversation.calls == 4:
+            assert stopped.wait(40)
+        return CallTool("exec_command", {"cmd": "echo one more"}, server=None, spent=DEAR)
+
+    budget = Decimal("0.11")
+    script = by_role({"lead": leads, "helper": helps})
+    with trial(tmp_path, script, models=[PRICED]) as on:
+        job = on.create(
+            LEAD,
+            provider="codex",
+            model=CODEX,
+            fallback=[],
+            stop_mode="budget",
+            stop_value=str(budget),
+        )
+        on.outcome(job)
+        stopped.set()
+        told = await ended(on, job)
+        assert (told["status"], told["stopped_by"]) == ("done", "budget"), told
+        tell(on, told, on.price_of(on.codex.requests))
+        assert cost_of(told) == 6 * CODEX_CENTS
+
+
+async def test_a_server_that_dies_within_a_turn_of_codex_books_all_of_it(tmp_path: Path) -> None:
+    begun, back = threading.Event(), threading.Event()
+
+    def interrupted(conversation: Conversation) -> Move:
+        if conversation.calls == 2:
+            begun.set()
+            assert back.wait(40)
+        return counting(4)(conversation)
+
+    with trial(tmp_path, by_role({"lead": interrupted}), models=[PRICED]) as on:
+        job = on.create(LEAD, provider="codex", model=CODEX, fallback=[])
+        await until(begun.is_set, 40)
+        await until(lambda: cost_of(on.job(job)) == 2 * CODEX_CENTS)
+        killed = on.server.worker_pid
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: on.server.worker_pid != killed)
+        back.set()
+        told = await ended(on, job)
+        assert (told["status"], told["result"]) == ("done", "4 elephants"), told
+        assert cost_of(told) == on.price_of(on.codex.requests)
+        assert len(on.attempts(job)) == 1
 
 
 @pytest.mark.parametrize("cli", ["claude", "codex"])
@@ -151,21 +226,32 @@ async def test_a_job_that_changed_its_model_costs_what_both_have_cost(
         assert costs == {OPUS: 2 * OPUS_CENTS, SONNET: cost_of(told) - 2 * OPUS_CENTS}
 
 
-async def test_what_a_stopped_run_of_codex_has_cost_is_booked_with_the_next_one(
-    tmp_path: Path,
+@pytest.mark.parametrize("after", ["codex", "claude"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param({}, id="failed"),
+        pytest.param({"retry-after": "3600"}, id="stopped"),
+    ],
+)
+async def test_a_turn_of_codex_that_a_refusal_cut_off_is_booked(
+    error: dict[str, str], after: str, tmp_path: Path
 ) -> None:
-    """A run tells nothing before its end, but the thread's figure counts all runs."""
-    error = {"error": {"type": "rate_limit_exceeded", "message": "Slow down."}}
-    silent = Limit(CODEX, HttpError(429, {"retry-after": "3600"}, error), after=2)
-    script = by_role({"lead": limited(counting(3), silent)})
+    """Whether its thread goes on or is left behind."""
+    slow = {"error": {"type": "rate_limit_exceeded", "message": "Slow down."}}
+    limit = Limit(CODEX, HttpError(429, error, slow), after=2)
+    script = by_role({"lead": limited(counting(3), limit)})
     models = [PRICED, {**PRICED, "id": OTHER_CODEX}]
-    with trial(tmp_path, script, models=models, cli_patience="1") as on:
-        fallback = [f"codex:{OTHER_CODEX}"]
-        job = on.create(LEAD, provider="codex", model=CODEX, fallback=fallback)
+    with trial(tmp_path, script, models=models) as on:
+        next_one = f"codex:{OTHER_CODEX}" if after == "codex" else "claude:sonnet"
+        job = on.create(LEAD, provider="codex", model=CODEX, fallback=[next_one])
         told = await ended(on, job)
-        real = on.price_of(on.codex.requests)
+        real = on.price_of(on.codex.requests) + on.price_of(on.claude.requests)
         tell(on, told, real)
         assert cost_of(told) == real
+        first, _ = on.attempts(job)
+        assert Decimal(first["cost_usd"]) == 2 * CODEX_CENTS
+        assert len({one["session_id"] for one in on.attempts(job)}) == (after == "claude") + 1
 
 
 async def test_a_budget_covers_children_of_the_other_cli(tmp_path: Path) -> None:

@@ -263,18 +263,58 @@ async def test_claude_is_told_what_codex_had_done(tmp_path: Path) -> None:
         tell_pause(on.codex, on.claude.requests[0])
 
 
+async def test_codex_begins_afresh_with_a_model_of_another_family(tmp_path: Path) -> None:
+    """Resumed, it would have the limited model sum up the thread, and fail at its refusal."""
+    error = {"error": {"type": "rate_limit_exceeded", "message": "Slow down."}}
+    limit = Limit("gpt-5.5", HttpError(429, body=error), after=1)
+
+    def works(conversation: Conversation) -> Move:
+        return work(conversation) if conversation.model == CODEX else SHELL
+
+    with trial(tmp_path, by_role({"lead": limited(works, limit)})) as on:
+        job = on.create(LEAD, provider="codex", model="gpt-5.5", fallback=[f"codex:{CODEX}"])
+        assert on.outcome(job)["result"] == "42"
+        assert ends(on, job) == [("gpt-5.5", "limited"), (CODEX, "done")]
+        first, second = on.attempts(job)
+        assert first["session_id"] != second["session_id"]
+        prompt = asked(on.codex, CODEX)[0].conversation.prompt
+        assert LEAD in prompt
+        assert "answered: elephants: 7" in prompt
+        assert len(refusals(on.codex)) == 1
+
+
 async def test_codex_does_not_wait_an_hour_in_silence(tmp_path: Path) -> None:
     error = {"error": {"type": "rate_limit_exceeded", "message": "Slow down."}}
     limit = Limit(CODEX, HttpError(429, {"retry-after": "3600"}, error), after=1)
-    with trial(tmp_path, lead(limit), cli_patience="2") as on:
+    with trial(tmp_path, lead(limit)) as on:
         job = on.create(LEAD, provider="codex", model=CODEX, fallback=[f"codex:{OTHER_CODEX}"])
         assert on.outcome(job)["result"] == "42"
         assert ends(on, job) == [(CODEX, "limited"), (OTHER_CODEX, "done")]
+        # It tells the wait on standard error only, and the ledger knows it.
+        (marked,) = on.get("/api/models/rate-limits")["limits"]
+        rest = datetime.fromisoformat(marked["until"]) - datetime.now(UTC)
+        assert HOUR - 60 < rest.total_seconds() <= HOUR
         first, second = on.attempts(job)
         assert first["session_id"] == second["session_id"]
         resumed = asked(on.codex, OTHER_CODEX)[0]
         assert len(resumed.conversation.results("report_status")) == 1
         tell_pause(on.codex, resumed)
+
+
+async def test_a_short_retry_after_is_left_to_codex(tmp_path: Path) -> None:
+    def busy(conversation: Conversation) -> Move:
+        error = {"error": {"type": "rate_limit_exceeded", "message": "Slow down."}}
+        if conversation.calls == 1 and not conversation.refusals:
+            return HttpError(429, {"retry-after": "2"}, error)
+        return work(conversation)
+
+    with trial(tmp_path, by_role({"lead": busy}), cli_patience="3") as on:
+        job = on.create(LEAD, provider="codex", model=CODEX, fallback=[f"codex:{OTHER_CODEX}"])
+        assert on.outcome(job)["result"] == "42"
+        assert ends(on, job) == [(CODEX, "done")]
+        assert on.events(job, "model.limited") == []
+        (refusal,) = on.events(job, "attempt.refused")
+        assert refusal["data"]["final"] is False
 
 
 class Reset:

@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 from sqlmodel import SQLModel
 
 from hurlicane_mcp.errors import Invalid
-from hurlicane_mcp.store import limit_tables, migrations, tables, workflow_tables
+from hurlicane_mcp.store import limit_tables, lock_tables, migrations, tables, workflow_tables
 from hurlicane_mcp.store.database import open_engine
 
 
@@ -28,8 +28,13 @@ def test_the_migrated_schema_is_the_one_of_the_models(database_url: str) -> None
     names = {index["name"] for index in inspect(engine).get_indexes("job")}
     engine.dispose()
     assert difference == []
-    known = (tables.JobRow, limit_tables.UsageRow, workflow_tables.PhaseRow)
-    assert [one.__name__ for one in known] == ["JobRow", "UsageRow", "PhaseRow"]
+    known = (
+        tables.JobRow,
+        limit_tables.UsageRow,
+        workflow_tables.PhaseRow,
+        lock_tables.FileLockRow,
+    )
+    assert [one.__name__ for one in known] == ["JobRow", "UsageRow", "PhaseRow", "FileLockRow"]
     assert "ix_job_parent_id" in names
 
 

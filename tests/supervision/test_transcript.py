@@ -228,3 +228,15 @@ async def test_a_directory_that_is_not_there_yet_is_polled(path: Path) -> None:
         growth = watcher.watch(path)
         write(path / "stdout")
         assert await wakes(growth)
+
+
+@pytest.mark.parametrize("polled", [False, True])
+async def test_of_one_file_only_its_own_growth_is_told(path: Path, polled: bool) -> None:
+    write(path)
+    async with Watcher() as watcher:
+        growth = PolledGrowth(path) if polled else watcher.watch(path)
+        write(path.parent / "other")
+        assert not await wakes(growth, 0.2)
+        print_into(path, "hello")
+        assert await wakes(growth)
+        growth.close()

@@ -18,25 +18,35 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hurlicane_mcp.domain import agents
 from hurlicane_mcp.engine.access import CALLER_KEY, Access
+from hurlicane_mcp.engine.admission import Limits
 from hurlicane_mcp.engine.attendance import Attendance
 from hurlicane_mcp.engine.chains import Chains
+from hurlicane_mcp.engine.diffs import Diffs
+from hurlicane_mcp.engine.folders import Folders
 from hurlicane_mcp.engine.health import Health
 from hurlicane_mcp.engine.hooks import Hooks
-from hurlicane_mcp.engine.intake import Defaults, Intake, Limits
+from hurlicane_mcp.engine.intake import Defaults, Intake
 from hurlicane_mcp.engine.jobs import Jobs
+from hurlicane_mcp.engine.locks import Locks
+from hurlicane_mcp.engine.merges import Merges
 from hurlicane_mcp.engine.messages import Messages
 from hurlicane_mcp.engine.notes import Notes
 from hurlicane_mcp.engine.presence import Presences
+from hurlicane_mcp.engine.prompts import Prompts
 from hurlicane_mcp.engine.questions import Questions
 from hurlicane_mcp.engine.transcripts import Transcripts
 from hurlicane_mcp.engine.usage import Usage
 from hurlicane_mcp.engine.waiting import Waiting, WaitLimits
 from hurlicane_mcp.engine.why import Why
+from hurlicane_mcp.engine.worktrees import Worktrees
+from hurlicane_mcp.parts import checks_of, workflows_of
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.providers.scripted import ScriptedProvider
+from hurlicane_mcp.settings import Settings
 from hurlicane_mcp.store import attempts
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
+from hurlicane_mcp.supervision.shim_host import ShimHost
 from hurlicane_mcp.supervision.transcript import Watcher
 from hurlicane_mcp.web.app import ServerFacts, Services, build_web
 from tests.factories import models, running
@@ -163,6 +173,13 @@ def _services(db: Database, clock: FakeClock, watcher: Watcher, folder: Path, ur
     waiting = Waiting(db, clock, WaitLimits(timedelta(minutes=30)), messages)
     defaults = Defaults(folder, str(folder), "scripted")
     presences = Presences(clock, Attendance(db, clock), agents.Limits())
+    folders = Folders(Worktrees(db, clock, timedelta(hours=24)), Diffs(db, clock))
+    settings = Settings.model_validate(
+        {"data_dir": folder, "work_dir": folder, "provider": "scripted"}
+    )
+    checks = checks_of(settings, db, clock, ShimHost(), watcher)
+    prompts, chains = Prompts.load(), Chains(providers)
+    workflows, _ = workflows_of(settings, db, clock, prompts, chains, folders.worktrees, checks)
     return Services(
         intake=Intake(db, clock, Chains(providers), defaults, Limits()),
         jobs=Jobs(db, clock, presences),
@@ -174,9 +191,13 @@ def _services(db: Database, clock: FakeClock, watcher: Watcher, folder: Path, ur
         messages=messages,
         questions=Questions(db, clock, waiting),
         hooks=Hooks(db, clock, messages),
+        locks=Locks(db, clock, waiting),
+        merges=Merges(db),
         health=Health(db, clock),
         transcripts=Transcripts(db, providers, watcher),
         usage=Usage(db, clock, providers),
+        folders=folders,
+        workflows=workflows,
         access=Access(db, clock, TOKEN),
         db=db,
         clock=clock,

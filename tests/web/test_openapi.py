@@ -1,5 +1,6 @@
 """The OpenAPI document and the server say the same."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import httpx2
@@ -9,8 +10,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from hurlicane_mcp.store import events
-from tests.factories import add_job
+from tests.factories import add_branch_job, add_job
 from tests.fakes import BEGINNING
+from tests.git.places import new_place
 from tests.web.site import Site, streamed
 
 pytestmark = pytest.mark.anyio
@@ -79,11 +81,15 @@ def schema_of(document: dict[str, Any], path: str, method: str, status: str) -> 
 
 
 async def test_answers_are_what_their_schemas_say(
-    site: Site, operator: httpx2.AsyncClient, document: dict[str, Any]
+    site: Site, operator: httpx2.AsyncClient, document: dict[str, Any], tmp_path: Path
 ) -> None:
     job, _ = await site.running_job()
     await site.db.write(lambda s: add_job(s, depends_on=(job.id,), context={"a": "b"}))
     await operator.put("/api/notes/k", json={"value": "v"})
+    place = new_place(tmp_path)
+    place.begin("work")
+    merged = await site.db.write(lambda s: add_branch_job(s, place, "work"))
+    await site.db.write(lambda s: add_worktree_and_diff(s, job))
     tried = {
         "/api/jobs": "",
         "/api/jobs/{job_id}": f"/api/jobs/{job.id}",
@@ -91,6 +97,9 @@ async def test_answers_are_what_their_schemas_say(
         "/api/jobs/{job_id}/attempts": f"/api/jobs/{job.id}/attempts",
         "/api/jobs/{job_id}/transcript": f"/api/jobs/{job.id}/transcript",
         "/api/jobs/{job_id}/messages": f"/api/jobs/{job.id}/messages",
+        "/api/jobs/{job_id}/merge-preview": f"/api/jobs/{merged}/merge-preview",
+        "/api/jobs/{job_id}/diff": f"/api/jobs/{job.id}/diff",
+        "/api/worktrees": "/api/worktrees?removed=true",
         "/api/questions": "",
         "/api/warnings": "",
         "/api/wait": f"/api/wait?job_id={job.id}&timeout_s=0",

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from hurlicane_mcp.errors import (
     AlreadyServing,
     Forbidden,
+    GitFailed,
     HurlicaneError,
     IllegalTransition,
     JobFinished,
@@ -136,6 +137,7 @@ async def test_a_body_may_be_a_mebibyte_long_and_no_longer(operator: httpx2.Asyn
         (LimitReached("200 jobs"), 429),
         (Forbidden("no"), 403),
         (AlreadyServing("a fault here"), 500),
+        (GitFailed("git status", "/x", "fatal: no"), 409),
         (HurlicaneError("a fault"), 500),
     ],
 )

@@ -17,6 +17,17 @@ SCRIPT. Either a list of steps, or a mapping:
     on_resume: [...]      # followed instead when the session is resumed (each time, from the top)
     mode: auto            # or legacy: the MCP era; else $SCRIPTED_MCP_MODE, else auto
     on_error: fail        # or continue: what a failing step means where it does not say itself
+    phases:               # followed instead of `steps` by an agent of a workflow
+      assess: [...]
+      implement: {cycles: {1: [...], 2: [...], default: [...]}}
+
+PHASES. The prompt's first line `Phase: NAME (cycle N of M)` says which phase it is for: assess,
+review, implement, verify or repair. Its steps are those of its cycle, else its default, else
+`steps`; without any the script is refused. Every prompt of a workflow contains its task, so one
+script there is enough for all phases. `${phase.name}`, `${phase.cycle}` and `${phase.workflow}`
+tell where the agent is, so that it can name the notes:
+
+    call: {name: write_note, args: {key: "workflow/${phase.workflow}/plan", value: "- [ ] Add x"}}
 
 STEPS. A step is a mapping with one key (a step that takes nothing may be a bare word):
 

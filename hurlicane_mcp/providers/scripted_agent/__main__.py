@@ -13,7 +13,7 @@ import anyio
 
 from hurlicane_mcp.errors import HurlicaneError, Invalid, NotFound
 from hurlicane_mcp.providers import scripted_agent
-from hurlicane_mcp.providers.scripted_agent import script, session, source
+from hurlicane_mcp.providers.scripted_agent import phases, script, session, source
 from hurlicane_mcp.providers.scripted_agent.client import Endpoint
 from hurlicane_mcp.providers.scripted_agent.steps import Start, follow
 from hurlicane_mcp.providers.scripted_agent.stream import Stream
@@ -51,14 +51,14 @@ def _prepare(
     folder = session.folder_of(os.environ)
     if options.resume is not None:
         current = session.load(folder, options.resume)
-        plan = script.parse(current.script)
+        plan = script.parse(current.script, current.phase)
         return current, plan, _endpoint(os.environ, plan)
     text = prompt.decode(errors="replace")
-    found = source.find(text, Path.cwd())
+    found, phase = source.find(text, Path.cwd()), phases.find(text)
     written = source.polite(text) if found is None else found
-    plan = script.parse(written)
+    plan = script.parse(written, phase)
     endpoint = _endpoint(os.environ, plan)
-    return session.begin(folder, options.session, written), plan, endpoint
+    return session.begin(folder, options.session, written, phase), plan, endpoint
 
 
 def _endpoint(env: Mapping[str, str], plan: script.Script) -> Endpoint:

@@ -12,7 +12,7 @@ from typing import cast
 from hurlicane_mcp.domain.failures import POLICIES, FailureKind
 from hurlicane_mcp.domain.refusals import Scope
 from hurlicane_mcp.errors import Invalid
-from hurlicane_mcp.providers.scripted_agent import source
+from hurlicane_mcp.providers.scripted_agent import phases, source
 from hurlicane_mcp.providers.scripted_agent.vocabulary import (
     Call,
     Commit,
@@ -43,38 +43,50 @@ from hurlicane_mcp.providers.scripted_agent.vocabulary import (
 MOST_STEPS = 10_000
 MOST_TOKENS = 10**12
 LONGEST_LINE = 2**32
+RESERVED = frozenset({"env", phases.VARIABLE})
 #: The kinds of `refuse`.
 REFUSALS = tuple(sorted({*POLICIES, FailureKind.CONTEXT_OVERFLOW}))
 
 
-def parse(text: str) -> Script:
-    """The script that *text* writes down in YAML, JSON or `!` lines.
+def parse(text: str, at: phases.At | None = None) -> Script:
+    """The script that *text* writes down in YAML, JSON or `!` lines; its steps are those for *at*.
 
     Raises:
         Invalid: it breaks a rule; the message says where, and what is allowed.
     """
     try:
-        return _script(source.load(text))
+        return _script(source.load(text), at)
     except RecursionError:
         raise Invalid("The script is nested too deeply.") from None
 
 
-def _script(data: object) -> Script:
+def _script(data: object, at: phases.At | None) -> Script:
     try:
         if isinstance(data, list):
             return Script(_steps(cast("object", data), ""))
-        fields = _mapping(data, "steps", "on_resume", "mode", "on_error")
+        fields = _mapping(data, "steps", "on_resume", "mode", "on_error", "phases")
         return Script(
-            steps=_steps(fields.get("steps", []), ""),
+            steps=_for_phase(fields, at),
             on_resume=_steps(fields["on_resume"], "on_resume ") if "on_resume" in fields else None,
             mode=_mode(fields["mode"]) if "mode" in fields else None,
             on_error=_on_error(fields.get("on_error", "fail")),
         )
     except ValueError as error:
         raise Invalid(
-            f"The script: {error}. It is a list of steps, or a mapping of steps, on_resume, mode "
-            "and on_error."
+            f"The script: {error}. It is a list of steps, or a mapping of steps, on_resume, mode, "
+            "on_error and phases."
         ) from None
+
+
+def _for_phase(fields: Mapping[str, object], at: phases.At | None) -> tuple[Step, ...]:
+    steps = _steps(fields.get("steps", []), "")
+    if "phases" not in fields:
+        return steps
+    each = {
+        place: _steps(inner, f"phase {' '.join(place).strip()}, ")
+        for place, inner in phases.sections(fields["phases"]).items()
+    }
+    return phases.chosen(each, steps if "steps" in fields else None, at)
 
 
 def _steps(value: object, above: str) -> tuple[Step, ...]:
@@ -333,8 +345,8 @@ def _variable(fields: Mapping[str, object]) -> str | None:
     if "as" not in fields:
         return None
     name = fields["as"]
-    if not isinstance(name, str) or not name.isidentifier() or name == "env":
-        raise ValueError("`as` takes a name of letters, digits and _, other than env")
+    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+        raise ValueError("`as` takes a name of letters, digits and _, other than env and phase")
     return name
 
 

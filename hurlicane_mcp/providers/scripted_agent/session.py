@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 from uuid import uuid4
 
 from hurlicane_mcp.errors import Conflict, Invalid, NotFound
+from hurlicane_mcp.providers.scripted_agent.phases import VARIABLE, At
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -31,6 +33,12 @@ class Session:
     #: How often each `refuse` step has refused, and the epoch at which it did so first.
     refusals: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
+    @property
+    def phase(self) -> At | None:
+        """The phase of a workflow that its first prompt was for."""
+        kept = self.variables.get(VARIABLE)
+        return At(**cast("dict[str, Any]", kept)) if isinstance(kept, dict) else None
+
     def save(self) -> None:
         """Write the session's file: all or nothing, readable by its owner only."""
         state = asdict(self) | {"cost_usd": str(self.cost_usd)}
@@ -42,8 +50,10 @@ class Session:
         draft.replace(target)
 
 
-def begin(folder: Path, session_id: str | None, script: str) -> Session:
+def begin(folder: Path, session_id: str | None, script: str, phase: At | None = None) -> Session:
     """A new session, saved at once so that it can be resumed whatever happens next.
+
+    *phase* is what its prompt says of the workflow that it is for.
 
     Raises:
         Conflict: there is a session of this id already.
@@ -55,6 +65,8 @@ def begin(folder: Path, session_id: str | None, script: str) -> Session:
     if _file(folder, session_id).exists():
         raise Conflict(f"Session ID {session_id} is already in use.")
     session = Session(folder, session_id, script)
+    if phase is not None:
+        session.variables[VARIABLE] = phase.variable
     session.save()
     return session
 

@@ -6,7 +6,7 @@ from sqlalchemy import Engine, inspect, text
 
 from hurlicane_mcp.errors import Invalid
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def migrate(engine: Engine) -> None:

@@ -1,0 +1,49 @@
+"""What callers get to read of workflows that are blocked."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import BaseModel
+from sqlmodel import Session
+
+from hurlicane_mcp.domain.workflows import WorkflowState
+from hurlicane_mcp.store import workflows
+from hurlicane_mcp.store.workflow_tables import WorkflowRow
+
+
+class BlockView(BaseModel):
+    """Why a workflow does not go on, and what a person can do."""
+
+    kind: str
+    reason: str
+    advice: str
+    since: datetime | None = None
+    heals_at: datetime | None = None  #: it is tried again by itself then
+
+    @staticmethod
+    def of(workflow: WorkflowRow) -> "BlockView | None":
+        """None for one that is not blocked."""
+        if workflow.state != WorkflowState.BLOCKED or workflow.blocked_kind is None:
+            return None
+        return BlockView(
+            kind=workflow.blocked_kind,
+            reason=workflow.blocked_reason,
+            advice=workflow.blocked_advice,
+            since=workflow.blocked_at,
+            heals_at=workflow.heals_at,
+        )
+
+
+def open_blocks(session: Session, job_ids: Sequence[str]) -> dict[str, BlockView]:
+    """The blocks of those of *job_ids* that are blocked workflows, by id."""
+    rows = workflows.many(session, job_ids).values()
+    return {row.id: view for row in rows if (view := BlockView.of(row)) is not None}
+
+
+def needs_person(session: Session, job_ids: Sequence[str], since: datetime) -> Sequence[str]:
+    """Those of *job_ids* that are workflows which were blocked after *since* for a person."""
+    return [
+        one
+        for one, block in open_blocks(session, job_ids).items()
+        if block.heals_at is None and block.since is not None and block.since >= since
+    ]

@@ -1,0 +1,236 @@
+"""Starting the phases of workflows: each is a job, made in the transaction that decided it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlmodel import Session
+
+from hurlicane_mcp.domain import milestones
+from hurlicane_mcp.domain.checks import Check, CheckKind, parse_checks
+from hurlicane_mcp.domain.jobs import Completion, JobKind, JobStatus
+from hurlicane_mcp.domain.stops import Stop, StopMode
+from hurlicane_mcp.domain.workflows import (
+    Block,
+    BlockKind,
+    Phase,
+    Position,
+    Start,
+    WorkflowState,
+)
+from hurlicane_mcp.engine import budgets
+from hurlicane_mcp.engine.chains import Chains, Step
+from hurlicane_mcp.engine.workflow_facts import (
+    Known,
+    contract_key,
+    plan_key,
+    plan_of,
+    worklog_prefix,
+    worktree_of,
+)
+from hurlicane_mcp.engine.workflow_prompts import PhaseFacts, WorkflowPrompts
+from hurlicane_mcp.errors import LimitReached
+from hurlicane_mcp.ids import new_id
+from hurlicane_mcp.store import jobs, notes
+from hurlicane_mcp.store import workflows as store
+from hurlicane_mcp.store.tables import JobRow
+from hurlicane_mcp.store.workflow_tables import WorkflowRow
+
+#: Worklogs that a phase is shown, the newest ones.
+MAX_WORKLOGS = 10
+_BY_REVIEWER = frozenset({Phase.REVIEW, Phase.VERIFY})
+_UNBLOCKED: Mapping[str, Any] = {
+    "state": WorkflowState.RUNNING,
+    "blocked_kind": None,
+    "blocked_at": None,
+    "heals_at": None,
+    "blocked_reason": "",
+    "blocked_advice": "",
+}
+
+
+class Phases:
+    """Begins phases, blocks workflows and lets them go on."""
+
+    def __init__(self, chains: Chains, prompts: WorkflowPrompts) -> None:
+        self._chains = chains
+        self._prompts = prompts
+
+    def begin(
+        self,
+        session: Session,
+        workflow: WorkflowRow,
+        start: Start,
+        known: Known,
+        now: datetime,
+        **values: Any,
+    ) -> None:
+        """Begin the phase of *start*, and write *values* with it.
+
+        If its budget does not allow the phase, the workflow is blocked instead.
+        """
+        job, at = jobs.get(session, workflow.id), start.position
+        plan = self._mended_plan(session, workflow, job, start, now)
+        found = milestones.parse(plan)
+        changed = {
+            **_UNBLOCKED,
+            "cycle": at.cycle,
+            "phase": at.phase,
+            "try_number": at.try_number,
+            "idle_cycles": start.idle_cycles,
+            "verifications": start.verifications,
+            "milestones": found.total,
+            "milestones_done": found.done,
+            **values,
+        }
+        if at.phase.is_job:
+            job_id = new_id("job")
+            try:
+                payer_id = budgets.payer_of_new(session, job, _stop(workflow, at.phase), job_id)
+            except LimitReached as error:
+                block(session, workflow, _no_budget(str(error), start), now)
+                return
+            child = self._job(workflow, job, at, job_id) | {
+                "payer_id": payer_id,
+                "created_at": now,
+                "description": self._prompts.of(_facts(session, workflow, job, start, known, plan)),
+            }
+            jobs.add(session, child, (), now)
+            begun = {"job_id": job_id, "started_at": now, "base_sha": known.evidence.head}
+            place = {"cycle": at.cycle, "phase": at.phase, "try_number": at.try_number}
+            store.begin(session, workflow, {**place, **begun, "milestones_done": found.done})
+        store.change(session, workflow, "phase", now, **changed)
+
+    def _mended_plan(
+        self, session: Session, workflow: WorkflowRow, job: JobRow, start: Start, now: datetime
+    ) -> str:
+        """The plan, with the milestones of *start* unless something is open in it anyway."""
+        plan = plan_of(session, workflow.id, job.project)
+        if not start.new_milestones or milestones.parse(plan).first_open is not None:
+            return plan
+        plan = milestones.with_milestones(plan, start.new_milestones)
+        notes.put(session, job.project, plan_key(workflow.id), plan, workflow.id, now)
+        return plan
+
+    def _job(self, workflow: WorkflowRow, job: JobRow, at: Position, job_id: str) -> dict[str, Any]:
+        by = workflow.reviewer if at.phase in _BY_REVIEWER else workflow.implementer
+        step, stop = Step.stored(by), _stop(workflow, at.phase)
+        again = f", try {at.try_number}" if at.try_number > 1 else ""
+        chain = self._chains.of_new(step.provider, step.model, None)
+        return {
+            "id": job_id,
+            "kind": JobKind.AGENT,
+            "status": JobStatus.QUEUED,
+            "title": f"{job.title}: {at.phase}, cycle {at.cycle}{again}"[-200:],
+            "context": {},
+            "priority": job.priority,
+            "work_dir": job.work_dir,
+            "worktree_id": job.worktree_id,
+            "project": job.project,
+            "provider": step.provider,
+            "model": step.model,
+            "chain": [str(one) for one in chain],
+            "completion": Completion.FINISH_JOB,
+            "parent_id": job.id,
+            "root_id": job.root_id,
+            "depth": job.depth + 1,
+            "stop_mode": stop.mode,
+            "stop_value": stop.value,
+            "checks": [check.stored() for check in _checks(workflow, at.phase)],
+        }
+
+
+def block(session: Session, workflow: WorkflowRow, found: Block, now: datetime) -> None:
+    """Have the workflow wait for a person, or for the moment when it is tried again."""
+    heals_at = now + found.heals_after if found.heals_after is not None else None
+    store.change(
+        session,
+        workflow,
+        "blocked",
+        now,
+        state=WorkflowState.BLOCKED,
+        blocked_kind=found.kind,
+        blocked_reason=found.reason,
+        blocked_advice=found.advice.replace("{id}", workflow.id),
+        blocked_at=now,
+        heals_at=heals_at,
+        heals=workflow.heals + 1 if heals_at else workflow.heals,
+        idle_cycles=found.idle_cycles,
+        verifications=found.verifications,
+    )
+
+
+def look_again(session: Session, workflow: WorkflowRow, now: datetime, **values: Any) -> None:
+    """Let a blocked workflow go on from where it was, without repeating its phase."""
+    store.change(session, workflow, "resumed", now, **{**_UNBLOCKED, **values})
+
+
+def _no_budget(reason: str, start: Start) -> Block:
+    advice = (
+        "Wait until other jobs of the same budget have ended, then resume_workflow (`hurlicane "
+        "workflow resume {id}`); or cancel it."
+    )
+    return Block(
+        BlockKind.BUDGET,
+        reason,
+        advice,
+        idle_cycles=start.idle_cycles,
+        verifications=start.verifications,
+    )
+
+
+def _stop(workflow: WorkflowRow, phase: Phase) -> Stop:
+    named = Phase.ASSESS if phase is Phase.REPAIR else phase
+    stored: Mapping[str, Any] | None = workflow.stops.get(named)
+    if stored is None:
+        return Stop()
+    value = stored["value"]
+    return Stop(StopMode(stored["mode"]), None if value is None else Decimal(value))
+
+
+def _checks(workflow: WorkflowRow, phase: Phase) -> tuple[Check, ...]:
+    """What an agent has to see to before it may finish."""
+    if phase is not Phase.IMPLEMENT:
+        return ()
+    committed = (Check(CheckKind.CLEAN_TREE),) if workflow.start_sha is not None else ()
+    return tuple(dict.fromkeys((*committed, *parse_checks(workflow.checks))))
+
+
+def _facts(
+    session: Session,
+    workflow: WorkflowRow,
+    job: JobRow,
+    start: Start,
+    known: Known,
+    plan: str,
+) -> PhaseFacts:
+    at, found = start.position, milestones.parse(plan)
+    contract = notes.get(session, job.project, contract_key(workflow.id))
+    worktree = worktree_of(session, workflow)
+    is_shown_code = at.phase is Phase.VERIFY or (at.phase is Phase.REVIEW and at.cycle > 1)
+    return PhaseFacts(
+        workflow_id=workflow.id,
+        title=job.title,
+        task=job.description,
+        phase=at.phase,
+        cycle=at.cycle,
+        max_cycles=workflow.max_cycles,
+        plan=plan,
+        contract=contract.value if contract else "",
+        worklogs=_worklogs(session, workflow.id, job.project),
+        commits=known.commits,
+        diff=known.diff if is_shown_code else "",
+        problems=start.problems,
+        milestone=found.first_open.text if found.first_open else None,
+        checks=tuple(check.demand for check in _checks(workflow, at.phase)),
+        branch=worktree.branch if worktree else None,
+    )
+
+
+def _worklogs(session: Session, workflow_id: str, project: str) -> tuple[tuple[str, str], ...]:
+    """The newest worklogs, the newest one first."""
+    prefix = worklog_prefix(workflow_id)
+    rows = notes.listing(session, project, prefix)
+    newest = sorted(rows, key=lambda note: note.updated_at, reverse=True)[:MAX_WORKLOGS]
+    return tuple((note.key, note.value) for note in newest)

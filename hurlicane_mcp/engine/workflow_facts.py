@@ -1,0 +1,159 @@
+"""What decides a workflow's way: its rows, its plan, and what git and its checks say."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio.to_thread
+from sqlmodel import Session
+
+from hurlicane_mcp.domain import milestones
+from hurlicane_mcp.domain.checks import parse_checks
+from hurlicane_mcp.domain.failures import Failure, FailureKind
+from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.domain.workflows import (
+    Ended,
+    Evidence,
+    Phase,
+    Position,
+    Publish,
+    WorkflowView,
+)
+from hurlicane_mcp.engine import budgets
+from hurlicane_mcp.engine.checks import Checks, Place
+from hurlicane_mcp.engine.worktrees import Worktrees
+from hurlicane_mcp.git import history, repository
+from hurlicane_mcp.store import jobs, notes, worktrees
+from hurlicane_mcp.store import workflows as store
+from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.tables import JobRow
+from hurlicane_mcp.store.workflow_tables import WorkflowRow, WorktreeRow
+
+#: Bytes of a diff that a reviewer is shown.
+MAX_DIFF = 24 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was read outside of the database."""
+
+    evidence: Evidence
+    commits: tuple[str, ...] = ()  #: id and subject, newest first, since the workflow began
+    diff: str = ""  #: what the last implementation changed, or all once the plan is done
+    has_checked: bool = False  #: the workflow's checks were run
+
+
+class WorkflowFacts:
+    """Reads what surrounds workflows."""
+
+    def __init__(self, db: Database, worktrees: Worktrees, checks: Checks) -> None:
+        self._db = db
+        self._worktrees = worktrees
+        self._checks = checks
+
+    async def look(self, workflow_id: str) -> Known:
+        """What git says of the workflow's folder, and its checks if the plan says all is done.
+
+        Raises:
+            GitFailed, NotWritable: its folder cannot be looked at.
+        """
+        workflow, job, plan, base = await self._db.read(lambda s: _rows(s, workflow_id))
+        if workflow.worktree_id is not None:
+            await self._worktrees.prepare(workflow.worktree_id)
+        known = await anyio.to_thread.run_sync(_look, Path(job.work_dir), workflow, base)
+        found = parse_checks(workflow.checks)
+        if not plan.total or plan.done < plan.total or not found:
+            return known
+        place = Place(Path(job.work_dir), workflow.start_sha, None, None)
+        results = await self._checks.run(place, found, _silent)
+        failed = tuple(f"{one.check.name}: {one.told}" for one in results if not one.passed)
+        evidence = replace(known.evidence, failed_checks=failed)
+        return replace(known, evidence=evidence, has_checked=True)
+
+
+def view_of(session: Session, workflow: WorkflowRow, job: JobRow, known: Known) -> WorkflowView:
+    """All that `advance` asks for, as it is in the caller's transaction."""
+    plan = milestones.parse(plan_of(session, workflow.id, job.project))
+    phase = store.phase_of(session, workflow)
+    worktree = worktree_of(session, workflow)
+    return WorkflowView(
+        at=Position(workflow.cycle, Phase(workflow.phase), workflow.try_number),
+        ended=_ended(session, phase.job_id) if phase else Ended(JobStatus.DONE),
+        max_cycles=workflow.max_cycles,
+        milestones=plan.total,
+        done=plan.done,
+        done_before=phase.milestones_done if phase else plan.done,
+        head_before=phase.base_sha if phase else None,
+        evidence=known.evidence,
+        branch=worktree.branch if worktree else None,
+        verify=workflow.verify,
+        publish=Publish(workflow.publish),
+        idle_cycles=workflow.idle_cycles,
+        verifications=workflow.verifications,
+        heals=workflow.heals,
+        is_budget_spent=budgets.exhausted(session, job) is not None,
+    )
+
+
+def worktree_of(session: Session, workflow: WorkflowRow) -> WorktreeRow | None:
+    """The worktree that all phases share, if they have one."""
+    return worktrees.get(session, workflow.worktree_id) if workflow.worktree_id else None
+
+
+def is_known(view: WorkflowView, workflow: WorkflowRow, known: Known) -> bool:
+    """Whether enough was looked at: a plan that was done only afterwards needs another look."""
+    return known.has_checked or not (view.is_all_done and workflow.checks)
+
+
+def plan_key(workflow_id: str) -> str:
+    """The key of the note with a workflow's plan."""
+    return f"workflow/{workflow_id}/plan"
+
+
+def contract_key(workflow_id: str) -> str:
+    """The key of the note with a workflow's contract."""
+    return f"workflow/{workflow_id}/contract"
+
+
+def worklog_prefix(workflow_id: str) -> str:
+    """What the keys of a workflow's worklogs begin with; the number of the cycle follows."""
+    return f"workflow/{workflow_id}/worklog/cycle-"
+
+
+def plan_of(session: Session, workflow_id: str, project: str) -> str:
+    """The plan as it is written; empty if there is none yet."""
+    note = notes.get(session, project, plan_key(workflow_id))
+    return note.value if note else ""
+
+
+def _rows(
+    session: Session, workflow_id: str
+) -> tuple[WorkflowRow, JobRow, milestones.Plan, str | None]:
+    workflow, job = store.get(session, workflow_id), jobs.get(session, workflow_id)
+    implementation = store.implementation_of(session, workflow, workflow.cycle)
+    base = implementation.base_sha if implementation else None
+    plan = milestones.parse(plan_of(session, workflow_id, job.project))
+    is_done = 0 < plan.total <= plan.done
+    return workflow, job, plan, None if is_done else base
+
+
+def _look(folder: Path, workflow: WorkflowRow, base: str | None) -> Known:
+    if repository.top_level(folder) is None:
+        return Known(Evidence(is_repository=False))
+    state = history.state_of(folder)
+    start = workflow.start_sha or state.head
+    found = history.commits(folder, start, state.head)
+    evidence = Evidence(True, state.branch, state.head, state.dirty, len(found))
+    diff = history.diff_summary(folder, base or start, state.head, MAX_DIFF)
+    return Known(evidence, tuple(f"{one.sha} {one.subject}" for one in found), diff)
+
+
+def _ended(session: Session, job_id: str) -> Ended:
+    job = jobs.get(session, job_id)
+    failure = None
+    if job.failure_kind is not None:
+        failure = Failure(FailureKind(job.failure_kind), job.failure_reason or "")
+    return Ended(JobStatus(job.status), failure, job.result)
+
+
+async def _silent(seconds: float, what: str) -> None:
+    """Nobody waits for these checks."""
