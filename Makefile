@@ -16,8 +16,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres]'
 	@touch $@
 
-demo: $(STAMP) ## Run the main job end to end (AGENT=scripted, claude or codex)
-	@$(BIN)/python -m hurlicane_mcp demo --agent $(or $(AGENT),scripted)
+demo: $(STAMP) ## Run the main job end to end (AGENT=scripted, claude or codex; WORKFLOW=1)
+	@$(BIN)/python -m hurlicane_mcp demo --agent $(or $(AGENT),scripted) $(if $(WORKFLOW),--workflow)
 
 test: $(STAMP) ## Run the tests that need nothing but this machine
 	$(BIN)/python -m pytest -m 'not real_cli and not chaos' $(ARGS)

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         "workspace-write", description="Sandbox of the Codex CLI."
     )
     models_file: Path | None = Field(None, description="Catalog of models over the one shipped.")
-    prompts_dir: Path | None = Field(None, description="Prompt templates instead of those shipped.")
+    prompts_dir: Path | None = Field(None, description="Templates that replace those shipped.")
     max_depth: int = Field(6, ge=0, description="How deep jobs may create jobs.")
     max_open_jobs: int = Field(200, ge=1, description="Jobs of one tree that may be open at once.")
     wait_limit: Duration = Field(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path, PurePath
 from typing import Any
 
 from sqlmodel import Session
@@ -12,16 +13,18 @@ from hurlicane_mcp.engine.chains import Chains
 from hurlicane_mcp.engine.ledger import Ledger
 from hurlicane_mcp.engine.models import Models
 from hurlicane_mcp.engine.stops import Stops
+from hurlicane_mcp.engine.worktrees import Worktrees
+from hurlicane_mcp.git.worktrees import Base
 from hurlicane_mcp.ids import attempt_id, new_id, token_hash
 from hurlicane_mcp.parts import models_of, providers_of
 from hurlicane_mcp.providers.base import Provider
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.providers.scripted import ScriptedProvider
 from hurlicane_mcp.settings import Settings
-from hurlicane_mcp.store import attempts, jobs, queue, worktrees
+from hurlicane_mcp.store import attempts, diffs, jobs, queue, worktrees
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
-from hurlicane_mcp.store.workflow_tables import WorktreeRow
+from hurlicane_mcp.store.workflow_tables import AttemptDiffRow, WorktreeRow
 from tests.fakes import BEGINNING
 from tests.git.places import Place
 
@@ -117,3 +120,15 @@ def running(session: Session, **values: Any) -> tuple[JobRow, AttemptRow]:
     job = add_job(session, priority=10, **values)
     attempt = claim(session, job.id)
     return jobs.get(session, job.id), attempt
+
+
+def add_worktree_and_diff(session: Session, job: JobRow) -> None:
+    """The worktree of *job*, and what its current attempt changed there."""
+    base = Base(Path("/repo"), PurePath(), "main", "1" * 40, ("draft",))
+    row = Worktrees.plan(session, base, job.id, job.title, BEGINNING)
+    worktrees.write(session, row.id, salvaged=["refs/hurlicane/salvage/x/1"], trouble="Locked.")
+    diff = AttemptDiffRow(
+        attempt_id=attempt_id(job.id, job.attempt), base_sha="1" * 40, head_sha="2" * 40,
+        files=1, insertions=1, commits=1, at=BEGINNING, stat="a | +1 -0", patch="+1",
+    )  # fmt: skip
+    diffs.add(session, diff)

@@ -15,6 +15,7 @@ from hurlicane_mcp.mcp_server.notes import NoteTools
 from hurlicane_mcp.mcp_server.server import tools_of
 from hurlicane_mcp.mcp_server.talk import TalkTools
 from hurlicane_mcp.mcp_server.warnings import WarningTools
+from hurlicane_mcp.mcp_server.workflows import WorkflowTools
 from hurlicane_mcp.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -76,9 +77,9 @@ def test_every_tool_is_documented_for_its_roles() -> None:
     parts = (JobTools.__new__(JobTools), NoteTools.__new__(NoteTools))
     others = (AttemptTools.__new__(AttemptTools), TalkTools.__new__(TalkTools))
     warnings, models = WarningTools.__new__(WarningTools), ModelTools.__new__(ModelTools)
-    locks = LockTools.__new__(LockTools)
-    more = (warnings.dismiss_warning, *models.tools, locks.check_file_locks)
-    given = (*parts, *others, more, locks.for_agents)
+    locks, flows = LockTools.__new__(LockTools), WorkflowTools.__new__(WorkflowTools)
+    more = (warnings.dismiss_warning, *models.tools, locks.check_file_locks, *flows.tools)
+    given = (*parts, *others, more, (*locks.for_agents, *flows.tools))
     names = {
         role: {getattr(tool, "__name__", "") for tool in tools_of(role, *given)} for role in Role
     }

@@ -1,12 +1,7 @@
 """`hurlicane demo`: the main job from end to end, on a server, a repository and data of its own."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,18 +14,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hurlicane_mcp.cli.demo_site import checked, git, new_repository, server
 from hurlicane_mcp.cli.demo_task import SCRIPT, TASK, TITLE
 from hurlicane_mcp.cli.render import printable, styled
 from hurlicane_mcp.clock import SystemClock
-from hurlicane_mcp.errors import HurlicaneError
 
 #: Seconds between two looks at jobs that have not changed; their end is told at once.
 LOOK_S: Final = 0.25
-STOP_S: Final = 15.0  #: for the server to end
 WIDTH: Final = 110  #: columns of an output that is no terminal
 FINAL: Final = frozenset({"done", "failed", "cancelled"})
-#: Settings of the server that runs the user's own CLIs.
-KEPT: Final = frozenset({"HURLICANE_CLAUDE_BIN", "HURLICANE_CODEX_BIN"})
 
 Job = dict[str, Any]
 
@@ -47,18 +39,18 @@ def demo(agent: str) -> int:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with TemporaryDirectory(prefix="hurlicane-demo-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
-        repository = _new_repository(root / "greet")
-        with _server(root / "data", repository, agent) as http:
+        repository = new_repository(root / "greet")
+        with server(root / "data", repository, agent) as http:
             console.print(f"Server {http.base_url}, repository {repository}\n", style="dim")
             description = TASK + (SCRIPT if agent == "scripted" else "")
             asked = {"description": description, "title": TITLE, "completion": "finish_job"}
-            lead = _checked(http.post("/api/jobs", json=asked))["job_id"]
+            lead = checked(http.post("/api/jobs", json=asked))["job_id"]
             try:
                 jobs = _follow(http, lead, console)
             except BaseException:  # whatever ends the demo must end its agents as well
                 http.post(f"/api/jobs/{lead}/cancel", json={"reason": "The demo was stopped."})
                 raise
-            commits = _git(repository, "log", "--format=%h %an: %s", "--reverse")
+            commits = git(repository, "log", "--format=%h %an: %s", "--reverse")
             return _report(console, jobs, commits)
 
 
@@ -85,9 +77,9 @@ def _follow(http: httpx2.Client, lead: str, console: Console) -> list[Job]:
 def _states(http: httpx2.Client, lead: str) -> Iterator[list[Job]]:
     """The jobs, oldest first: again and again, the last time when the lead's is final."""
     while True:
-        lines = _checked(http.get("/api/jobs"))["jobs"][::-1]
+        lines = checked(http.get("/api/jobs"))["jobs"][::-1]
         asked = {"job_id": [job["job_id"] for job in lines], "timeout_s": LOOK_S}
-        answers = _checked(http.get("/api/wait", params=asked))["jobs"]
+        answers = checked(http.get("/api/wait", params=asked))["jobs"]
         jobs = [line | answer for line, answer in zip(lines, answers, strict=True)]
         yield jobs
         if any(job["job_id"] == lead and job["status"] in FINAL for job in jobs):
@@ -134,91 +126,3 @@ def _duration(job: Job) -> str:
     ended = job.get("finished_at")
     until = datetime.fromisoformat(ended) if ended else SystemClock().now()
     return f"{max((until - began).total_seconds(), 0):.1f} s"
-
-
-def _checked(response: httpx2.Response) -> Mapping[str, Any]:
-    if response.is_success:
-        return response.json()
-    raise HurlicaneError(f"The server refused: {response.text}")
-
-
-@contextmanager
-def _server(data_dir: Path, repository: Path, agent: str) -> Generator[httpx2.Client]:
-    """A client of a server that lives as long as the context."""
-    data_dir.mkdir(mode=0o700)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("HURLICANE_") or name in KEPT
-    }
-    options = ("--data-dir", data_dir, "--port", "0", "--provider", agent, "--work-dir", repository)
-    with (data_dir / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hurlicane_mcp", "serve", *options],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the demo, which then stops the server
-        )
-    try:
-        url = _ready(process, data_dir / "server.log")
-        token = (data_dir / "operator.token").read_text(encoding="utf-8").strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        with httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as http:
-            yield http
-            _wait_for_agents(http)
-    finally:
-        _stop(process)
-
-
-def _ready(process: "subprocess.Popen[str]", log: Path) -> str:
-    """The URL of the server once it is ready."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    for word in line.split():
-        if word.startswith("http"):
-            return word.removesuffix("/mcp")
-    raise HurlicaneError(f"The server did not start: {log.read_text(encoding='utf-8').strip()}")
-
-
-def _wait_for_agents(http: httpx2.Client) -> None:
-    """Let the agents of finished jobs end by themselves: they write into our directory."""
-    deadline = time.monotonic() + STOP_S
-    while _checked(http.get("/api/agents"))["agents"] and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
-def _stop(process: "subprocess.Popen[str]") -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-def _new_repository(path: Path) -> Path:
-    """A git repository with one commit, whose committer needs no configuration."""
-    path.mkdir()
-    (path / "README.md").write_text("# greet\n", encoding="utf-8")
-    (path / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
-    _git(path, "init", "--quiet", "--initial-branch=main")
-    for name, value in (("user.name", "Demo"), ("user.email", "demo@localhost")):
-        _git(path, "config", name, value)
-    _git(path, "add", ".")
-    _git(path, "commit", "--quiet", "--message=Begin")
-    return path
-
-
-def _git(repository: Path, *args: str) -> str:
-    command = ["git", "-c", "commit.gpgSign=false", "-C", str(repository), *args]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise HurlicaneError("The demo needs git: install it and run the demo again.") from None
-    if done.returncode:
-        raise HurlicaneError(f"git {args[0]}: {done.stderr.strip()}")
-    return done.stdout.strip()

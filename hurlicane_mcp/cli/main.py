@@ -22,6 +22,7 @@ from hurlicane_mcp.cli import (
     talk,
     usage,
     warnings,
+    workflows,
 )
 from hurlicane_mcp.cli import run as run_command
 from hurlicane_mcp.cli.bridge import bridge
@@ -71,6 +72,7 @@ app.command()(talk.questions)
 app.command()(talk.answer)
 app.command()(talk.send)
 app.add_typer(notes.notes, name="note")
+app.add_typer(workflows.workflows, name="workflow")
 app.add_typer(locks.locks, name="locks")
 app.add_typer(warnings.warnings, name="warnings")
 app.add_typer(models.models, name="models")
@@ -89,11 +91,17 @@ def mcp(*, data_dir: DataDir = None) -> int:
 
 @app.command()
 def demo(
-    *, agent: Annotated[str, typer.Option(help="scripted, claude or codex.")] = "scripted"
+    *,
+    agent: Annotated[str, typer.Option(help="scripted, claude or codex.")] = "scripted",
+    workflow: Annotated[
+        bool, typer.Option("--workflow", help="Plan, review, implement, verify and push.")
+    ] = False,
 ) -> int:
-    """Show a lead agent and three others at work in a scratch repository."""
-    from hurlicane_mcp.cli.demo import demo as play
-
+    """Show a lead agent and three others, or a workflow, at work in a scratch repository."""
+    if workflow:
+        from hurlicane_mcp.cli.demo_workflow import demo as play
+    else:
+        from hurlicane_mcp.cli.demo import demo as play
     return play(agent)
 
 

@@ -146,6 +146,8 @@ async def _run(
     """The job's view at its end; with *detach* the answer to its creation."""
     as_of = (await server.get("/api/snapshot"))["as_of"]
     created |= await server.post("/api/jobs", job)
+    if told := created.get("note"):
+        note(told)
     if job["interactive"]:
         note(f"`hurlicane attach {created['job_id']}` shows its terminal, once it runs.")
     if detach:

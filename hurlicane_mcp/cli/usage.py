@@ -25,7 +25,7 @@ def usage(
     by: Annotated[
         str | None,
         typer.Option(
-            help="day, model, job, project or tree. Default: day; job if one is named.",
+            help="day, model, job, project, tree or workflow. Default: day; job if one is named.",
             metavar="GROUP",
         ),
     ] = None,
@@ -36,7 +36,7 @@ def usage(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> int:
-    """Show what was used: turns, tokens and US dollars, by day, model, job, project or tree."""
+    """Show what was used: turns, tokens, US dollars; by day, model, job, project or workflow."""
     group = by or ("job" if job else "day")
     found = ask(data_dir, lambda server: server.get("/api/usage", by=group, days=days, job_id=job))
     if as_json:

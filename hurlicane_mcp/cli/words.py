@@ -1,10 +1,11 @@
-"""Limits of models, stops and checks in words: what events tell, and what a person can do."""
+"""Limits, stops, checks and workflows in words: what events tell, and what a person can do."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from hurlicane_mcp.cli.render import brief
+from hurlicane_mcp.cli.workflow_words import event_in_words
 from hurlicane_mcp.clock import SystemClock
 
 _TEXT: Final = 200  #: characters of a CLI's own words
@@ -19,8 +20,10 @@ _REMEDIES: Final = (
 
 def in_words(event: Mapping[str, Any]) -> str | None:
     """What *event* tells about one of these, in one line; None if it is about none."""
-    data = event["data"]
-    match event["kind"]:
+    kind, data = event["kind"], event["data"]
+    if kind.startswith("workflow."):
+        return event_in_words(kind.removeprefix("workflow."), data)
+    match kind:
         case "model.limited":
             return _limited(data)
         case "model.available":
@@ -34,9 +37,8 @@ def in_words(event: Mapping[str, Any]) -> str | None:
         case "job.parked":
             return _parked(data)
         case "job.checks_failed":
-            return (
-                f"checks failed ({data['failed']} of {data['tries']}): {brief(data['told'], _TEXT)}"
-            )
+            told = brief(" ".join(data["told"].split()), _TEXT)
+            return f"checks failed ({data['failed']} of {data['tries']}): {told}"
         case "job.nearly_stopped":
             return f"has used {data['used']}; at the limit it is stopped"
         case "cap.nearly_reached":

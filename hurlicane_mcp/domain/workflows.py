@@ -57,6 +57,7 @@ class BlockKind(StrEnum):
     WORKTREE = "worktree"  #: git cannot read it
     BUDGET = "budget"  #: the next phase asks for more than is left
     PUBLISHING = "publishing"
+    PROMPT = "prompt"  #: a template of the user's cannot be rendered
 
 
 @dataclass(frozen=True, slots=True, order=True)

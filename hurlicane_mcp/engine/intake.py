@@ -19,7 +19,7 @@ from hurlicane_mcp.engine.access import Caller, check_visible
 from hurlicane_mcp.engine.admission import Limits, Request, check_tree, fingerprint_of
 from hurlicane_mcp.engine.chains import Chains, Step, chain_of
 from hurlicane_mcp.engine.classification import can_classify
-from hurlicane_mcp.engine.worktrees import Worktrees
+from hurlicane_mcp.engine.worktrees import Worktrees, not_in_it
 from hurlicane_mcp.errors import Invalid
 from hurlicane_mcp.git import repository
 from hurlicane_mcp.git.worktrees import Base, base_of
@@ -147,7 +147,9 @@ class Intake:
         request.remember(session, job_id)
         if spec.depends_on:
             status = settlement.fail_if_hopeless(session, job_id, now)
-        return Created(job_id, values["title"], status, fresh=True, note=self._note(values))
+        notes = filter(None, (self._note(values), not_in_it(base) if base else None))
+        note = " ".join(notes) or None
+        return Created(job_id, values["title"], status, fresh=True, note=note)
 
     def _note(self, values: Mapping[str, Any]) -> str | None:
         """What a job that enforces file locks cannot have of some of its CLIs."""

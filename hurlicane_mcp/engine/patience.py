@@ -1,7 +1,7 @@
 """Refusals that an agent's CLI waits out by itself: looked at until they end or take too long.
 
-Codex obeys a Retry-After of an hour in silence (measured 2026-11-24), and on a terminal there is no
-stream at all: nothing would ever tell that the agent waits.
+Codex obeys a Retry-After of an hour and may not say so (measured 2026-11-24), and on a terminal
+there is no stream at all: nothing would ever tell that the agent waits.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

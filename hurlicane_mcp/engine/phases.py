@@ -1,8 +1,10 @@
 """Starting the phases of workflows: each is a job, made in the transaction that decided it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from sqlmodel import Session
@@ -23,10 +25,7 @@ from hurlicane_mcp.engine import budgets
 from hurlicane_mcp.engine.chains import Chains, Step
 from hurlicane_mcp.engine.workflow_facts import (
     Known,
-    contract_key,
     plan_key,
-    plan_of,
-    worklog_prefix,
     worktree_of,
 )
 from hurlicane_mcp.engine.workflow_prompts import PhaseFacts, WorkflowPrompts
@@ -37,17 +36,27 @@ from hurlicane_mcp.store import workflows as store
 from hurlicane_mcp.store.tables import JobRow
 from hurlicane_mcp.store.workflow_tables import WorkflowRow
 
-#: Worklogs that a phase is shown, the newest ones.
-MAX_WORKLOGS = 10
 _BY_REVIEWER = frozenset({Phase.REVIEW, Phase.VERIFY})
-_UNBLOCKED: Mapping[str, Any] = {
-    "state": WorkflowState.RUNNING,
-    "blocked_kind": None,
-    "blocked_at": None,
-    "heals_at": None,
-    "blocked_reason": "",
-    "blocked_advice": "",
-}
+_UNBLOCKED: Mapping[str, Any] = MappingProxyType(
+    {
+        "state": WorkflowState.RUNNING,
+        "blocked_kind": None,
+        "blocked_at": None,
+        "heals_at": None,
+        "blocked_reason": "",
+        "blocked_advice": "",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A phase that is about to begin, with what takes time to make."""
+
+    start: Start
+    plan_text: str  #: with the milestones of *start*
+    plan: milestones.Plan
+    prompt: str  #: empty for a phase that no agent does
 
 
 class Phases:
@@ -57,22 +66,41 @@ class Phases:
         self._chains = chains
         self._prompts = prompts
 
+    def draft(self, session: Session, workflow: WorkflowRow, start: Start, known: Known) -> Draft:
+        """What the phase of *start* needs; made before the transaction that begins it.
+
+        Raises:
+            Invalid: a prompt template of the user's cannot be rendered.
+        """
+        text, plan = known.notes.plan_text, known.notes.plan
+        if start.new_milestones and plan.first_open is None:
+            text = milestones.with_milestones(text, start.new_milestones)
+            plan = milestones.parse(text)
+        prompt = ""
+        if start.position.phase.is_job:
+            job = jobs.get(session, workflow.id)
+            facts = _facts(workflow, job, start, known, text, plan)
+            worktree = worktree_of(session, workflow)
+            prompt = self._prompts.of(replace(facts, branch=worktree.branch if worktree else None))
+        return Draft(start, text, plan, prompt)
+
     def begin(
         self,
         session: Session,
         workflow: WorkflowRow,
-        start: Start,
+        draft: Draft,
         known: Known,
         now: datetime,
         **values: Any,
     ) -> None:
-        """Begin the phase of *start*, and write *values* with it.
+        """Begin the phase of *draft*, and write *values* with it.
 
         If its budget does not allow the phase, the workflow is blocked instead.
         """
-        job, at = jobs.get(session, workflow.id), start.position
-        plan = self._mended_plan(session, workflow, job, start, now)
-        found = milestones.parse(plan)
+        job, start, at = jobs.get(session, workflow.id), draft.start, draft.start.position
+        if draft.plan_text != known.notes.plan_text:
+            key = plan_key(workflow.id)
+            notes.put(session, job.project, key, draft.plan_text, workflow.id, now)
         changed = {
             **_UNBLOCKED,
             "cycle": at.cycle,
@@ -80,8 +108,8 @@ class Phases:
             "try_number": at.try_number,
             "idle_cycles": start.idle_cycles,
             "verifications": start.verifications,
-            "milestones": found.total,
-            "milestones_done": found.done,
+            "milestones": draft.plan.total,
+            "milestones_done": draft.plan.done,
             **values,
         }
         if at.phase.is_job:
@@ -94,24 +122,13 @@ class Phases:
             child = self._job(workflow, job, at, job_id) | {
                 "payer_id": payer_id,
                 "created_at": now,
-                "description": self._prompts.of(_facts(session, workflow, job, start, known, plan)),
+                "description": draft.prompt,
             }
             jobs.add(session, child, (), now)
             begun = {"job_id": job_id, "started_at": now, "base_sha": known.evidence.head}
             place = {"cycle": at.cycle, "phase": at.phase, "try_number": at.try_number}
-            store.begin(session, workflow, {**place, **begun, "milestones_done": found.done})
+            store.begin(session, workflow, {**place, **begun, "milestones_done": draft.plan.done})
         store.change(session, workflow, "phase", now, **changed)
-
-    def _mended_plan(
-        self, session: Session, workflow: WorkflowRow, job: JobRow, start: Start, now: datetime
-    ) -> str:
-        """The plan, with the milestones of *start* unless something is open in it anyway."""
-        plan = plan_of(session, workflow.id, job.project)
-        if not start.new_milestones or milestones.parse(plan).first_open is not None:
-            return plan
-        plan = milestones.with_milestones(plan, start.new_milestones)
-        notes.put(session, job.project, plan_key(workflow.id), plan, workflow.id, now)
-        return plan
 
     def _job(self, workflow: WorkflowRow, job: JobRow, at: Position, job_id: str) -> dict[str, Any]:
         by = workflow.reviewer if at.phase in _BY_REVIEWER else workflow.implementer
@@ -198,17 +215,15 @@ def _checks(workflow: WorkflowRow, phase: Phase) -> tuple[Check, ...]:
 
 
 def _facts(
-    session: Session,
     workflow: WorkflowRow,
     job: JobRow,
     start: Start,
     known: Known,
-    plan: str,
+    plan_text: str,
+    plan: milestones.Plan,
 ) -> PhaseFacts:
-    at, found = start.position, milestones.parse(plan)
-    contract = notes.get(session, job.project, contract_key(workflow.id))
-    worktree = worktree_of(session, workflow)
-    is_shown_code = at.phase is Phase.VERIFY or (at.phase is Phase.REVIEW and at.cycle > 1)
+    at = start.position
+    is_review = at.phase is Phase.REVIEW and at.cycle > 1
     return PhaseFacts(
         workflow_id=workflow.id,
         title=job.title,
@@ -216,21 +231,13 @@ def _facts(
         phase=at.phase,
         cycle=at.cycle,
         max_cycles=workflow.max_cycles,
-        plan=plan,
-        contract=contract.value if contract else "",
-        worklogs=_worklogs(session, workflow.id, job.project),
-        commits=known.commits,
-        diff=known.diff if is_shown_code else "",
+        plan=plan_text,
+        contract=known.notes.contract,
+        worklogs=known.notes.worklogs,
+        # A review of code is about what its diff shows.
+        commits=known.commits[: known.recent] if is_review else known.commits,
+        diff=known.diff if is_review or at.phase is Phase.VERIFY else "",
         problems=start.problems,
-        milestone=found.first_open.text if found.first_open else None,
+        milestone=plan.first_open.text if plan.first_open else None,
         checks=tuple(check.demand for check in _checks(workflow, at.phase)),
-        branch=worktree.branch if worktree else None,
     )
-
-
-def _worklogs(session: Session, workflow_id: str, project: str) -> tuple[tuple[str, str], ...]:
-    """The newest worklogs, the newest one first."""
-    prefix = worklog_prefix(workflow_id)
-    rows = notes.listing(session, project, prefix)
-    newest = sorted(rows, key=lambda note: note.updated_at, reverse=True)[:MAX_WORKLOGS]
-    return tuple((note.key, note.value) for note in newest)

@@ -5,6 +5,7 @@ phase begin twice, so a server that is killed anywhere goes on from its rows.
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 
 import anyio
@@ -18,16 +19,16 @@ from hurlicane_mcp.domain.failures import FailureKind
 from hurlicane_mcp.domain.workflows import (
     Block,
     BlockKind,
+    Decision,
     End,
     Phase,
-    Position,
     Start,
     WorkflowState,
 )
 from hurlicane_mcp.engine import settlement
-from hurlicane_mcp.engine.phases import Phases, block, look_again
+from hurlicane_mcp.engine.phases import Draft, Phases, block, look_again
 from hurlicane_mcp.engine.publications import Publications
-from hurlicane_mcp.engine.workflow_facts import Known, WorkflowFacts, is_known, view_of
+from hurlicane_mcp.engine.workflow_facts import Known, WorkflowFacts, is_current, view_of
 from hurlicane_mcp.engine.workflow_views import summary_of
 from hurlicane_mcp.errors import HurlicaneError, StoreUnavailable
 from hurlicane_mcp.logs import about
@@ -104,18 +105,20 @@ class Reactor:
             return False
         workflow = await self._db.read(lambda session: store.get(session, workflow_id))
         is_publishing = workflow.phase == Phase.PUBLISH and workflow.published is None
+        kind = BlockKind.PUBLISHING if is_publishing else BlockKind.WORKTREE
         try:
             known = await self._facts.look(workflow_id)
             if is_publishing and workflow.state == WorkflowState.RUNNING:
                 await self._publications.publish(workflow_id)
+            kind = BlockKind.PROMPT
+            ready = await self._db.read(lambda session: self._prepare(session, workflow_id, known))
         except StoreUnavailable:
             raise
         except HurlicaneError as error:
-            kind = BlockKind.PUBLISHING if is_publishing else BlockKind.WORKTREE
             found = block_of(kind, str(error), workflow.heals)
             await self._db.write(lambda session: self._block(session, workflow, found))
             return True
-        await self._db.write(lambda session: self._move(session, workflow, known))
+        await self._db.write(lambda session: self._move(session, workflow, known, ready))
         return True
 
     async def _begin_due(self, tasks: TaskGroup) -> float | None:
@@ -143,24 +146,43 @@ class Reactor:
         # What became due after the last look was passed over, since somebody was at work.
         self._db.bell.ring([WORKFLOWS])
 
-    def _move(self, session: Session, seen: WorkflowRow, known: Known) -> None:
-        """Decide and do it, unless the workflow is not where it was when it was looked at."""
+    def _prepare(self, session: Session, workflow_id: str, known: Known) -> "_Ready":
+        """What comes next, and the phase that this begins, if it begins one.
+
+        Raises:
+            Invalid: a prompt template of the user's cannot be rendered.
+        """
+        workflow, job = store.get(session, workflow_id), jobs.get(session, workflow_id)
+        if workflow.state == WorkflowState.BLOCKED:
+            start = restart_of(session, workflow)
+            draft = self._phases.draft(session, workflow, start, known) if start else None
+            return _Ready(start, draft)
+        decision = advance(view_of(session, workflow, job, known))
+        if isinstance(decision, Start):
+            return _Ready(decision, self._phases.draft(session, workflow, decision, known))
+        return _Ready(decision)
+
+    def _move(self, session: Session, seen: WorkflowRow, known: Known, ready: "_Ready") -> None:
+        """Do what was decided, unless something has changed since: then it is still due."""
         now = self._clock.now()
-        workflow = store.get(session, seen.id)
-        if not _is_unmoved(workflow, seen) or not store.due(session, now, workflow.id):
+        workflow, job = store.get(session, seen.id), jobs.get(session, seen.id)
+        is_due = bool(store.due(session, now, workflow.id))
+        if not is_due or not _is_unmoved(workflow, seen):
+            return
+        if not is_current(session, workflow, job, known):
             return
         if workflow.state == WorkflowState.BLOCKED:
-            self.unblock(session, workflow, known)
+            self.unblock(session, workflow, known, ready.draft)
             return
-        job = jobs.get(session, workflow.id)
         view = view_of(session, workflow, job, known)
-        if not is_known(view, workflow, known):
-            return  # its plan was written meanwhile: it is still due, and looked at again
         decision = advance(view)
+        if decision != ready.decision:
+            return
         match decision:
             case Start():
                 heals = 0 if view.ended.failure is None else workflow.heals
-                self._phases.begin(session, workflow, decision, known, now, heals=heals)
+                assert ready.draft is not None, "it was made with the decision"
+                self._phases.begin(session, workflow, ready.draft, known, now, heals=heals)
             case Block():
                 block(session, workflow, decision, now)
             case End():
@@ -173,18 +195,15 @@ class Reactor:
         session: Session,
         workflow: WorkflowRow,
         known: Known,
-        position: Position | None = None,
+        draft: Draft | None,
         **values: object,
     ) -> None:
-        """Let a blocked workflow go on: with *position*, else as its block asks for."""
-        now, problem = self._clock.now(), workflow.blocked_reason
-        if position is None and workflow.blocked_kind not in _REPEATED:
+        """Let a blocked workflow go on: with the phase of *draft*, else from the last one's end."""
+        now = self._clock.now()
+        if draft is None:
             look_again(session, workflow, now, **values)
-            return
-        phase = Phase(workflow.phase)
-        at = position or store.next_try(session, workflow, workflow.cycle, phase)
-        start = Start(at, (problem,), (), workflow.idle_cycles, workflow.verifications)
-        self._phases.begin(session, workflow, start, known, now, **values)
+        else:
+            self._phases.begin(session, workflow, draft, known, now, **values)
 
     def _block(self, session: Session, seen: WorkflowRow, found: Block) -> None:
         workflow = store.get(session, seen.id)
@@ -201,6 +220,30 @@ class Reactor:
 
     def _note_lost(self, session: Session, workflow_id: str) -> None:
         events.record(session, self._clock.now(), "workflow.reconciled", workflow_id)
+
+
+def restart_of(session: Session, workflow: WorkflowRow, phase: Phase | None = None) -> Start | None:
+    """The phase that a blocked workflow repeats: *phase*, else the one that failed.
+
+    None if no phase is to blame: then the end of the last one is judged anew.
+    """
+    if phase is None and workflow.blocked_kind not in _REPEATED:
+        return None
+    again = phase or Phase(workflow.phase)
+    cycle = workflow.cycle if phase is None else max(1, workflow.cycle)
+    if again is Phase.ASSESS:
+        cycle = 0
+    at = store.next_try(session, workflow, cycle, again)
+    problems = (workflow.blocked_reason,)
+    return Start(at, problems, (), workflow.idle_cycles, workflow.verifications)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A decision, with the phase that it begins; of a blocked workflow the restart, if any."""
+
+    decision: Decision | None
+    draft: Draft | None = None
 
 
 def _end(session: Session, workflow: WorkflowRow, decision: End, clock: Clock) -> None:

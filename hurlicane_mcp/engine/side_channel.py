@@ -66,7 +66,7 @@ class SideReader:
         With it a final figure that comes next finds what it consists of, and the one that never
         comes is not missed. What cannot be read is left out.
         """
-        if session_id is None:
+        if session_id is None or provider.side_file(session_id, session_id) is None:
             return
         try:
             readings = await anyio.to_thread.run_sync(_all_of, provider, session_id)

@@ -4,15 +4,19 @@ from pydantic import BaseModel
 from sqlmodel import Session
 
 from hurlicane_mcp.domain.jobs import JOB, OPEN
+from hurlicane_mcp.domain.workflows import WorkflowState
 from hurlicane_mcp.engine.listings import attempt_views, job_lines
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.views import AttemptView, JobLine
-from hurlicane_mcp.store import attempts, events, jobs
+from hurlicane_mcp.engine.workflow_views import WorkflowLine, lines_of
+from hurlicane_mcp.store import attempts, events, jobs, workflows
 from hurlicane_mcp.store.database import Database
 
 #: How many open and how many finished jobs are told; the newest ones.
 OPEN_JOBS = 1000
 FINISHED_JOBS = 100
+OPEN_WORKFLOWS = 200
+_OPEN_STATES = (WorkflowState.RUNNING, WorkflowState.BLOCKED)
 
 
 class Slots(BaseModel):
@@ -29,6 +33,7 @@ class Snapshot(BaseModel):
     counts: dict[str, int]
     slots: Slots
     jobs: list[JobLine]
+    workflows: list[WorkflowLine]  #: the open ones, newest first
     agents: list[AttemptView]
 
 
@@ -41,7 +46,7 @@ class Snapshots:
         self._slots = slots
 
     async def take(self) -> Snapshot:
-        """The newest jobs, open and finished, counts of all, and the living agents."""
+        """The newest jobs, open and finished, counts of all, open workflows and living agents."""
 
         def query(session: Session) -> Snapshot:
             # First: where readings of one transaction may differ, later events come once more.
@@ -50,11 +55,13 @@ class Snapshots:
                 *jobs.listing(session, statuses=OPEN, limit=OPEN_JOBS),
                 *jobs.listing(session, statuses=sorted(JOB.final), limit=FINISHED_JOBS),
             ]
+            going_on = workflows.listing(session, states=_OPEN_STATES, limit=OPEN_WORKFLOWS)
             return Snapshot(
                 as_of=as_of,
                 counts=jobs.counts(session),
                 slots=Slots(max=self._slots, busy=attempts.count_busy(session)),
                 jobs=job_lines(session, self._presences, rows),
+                workflows=lines_of(session, going_on),
                 agents=attempt_views(session, self._presences, attempts.not_ended(session)),
             )
 

@@ -1,4 +1,4 @@
-"""What was used: turns, tokens and money, by day, model, job, project or tree."""
+"""What was used: turns, tokens and money, by day, model, job, project, tree or workflow."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -44,9 +44,9 @@ class UsageFigures(View):
 
 
 class UsageLine(UsageFigures):
-    """What one day, model, job, project or tree has used."""
+    """What one day, model, job, project, tree or workflow has used."""
 
-    key: str  #: the day, the model's id, the job's id, the project, or the id of the tree's root
+    key: str  #: the day, the project, or the id of the model, job, workflow or tree's root
     provider: str | None = None  #: of a model
     title: str | None = None  #: of a job
 
@@ -107,7 +107,7 @@ class Usage:
                 left_out=max(0, len(lines) - limit) or None,
                 total=self._total(used),
             )
-            if by in (Grouping.JOB, Grouping.TREE):
+            if by in (Grouping.JOB, Grouping.TREE, Grouping.WORKFLOW):
                 _name(session, view.lines)
             return view
 

@@ -1,6 +1,6 @@
 """What decides a workflow's way: its rows, its plan, and what git and its checks say."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -30,16 +30,35 @@ from hurlicane_mcp.store.workflow_tables import WorkflowRow, WorktreeRow
 
 #: Bytes of a diff that a reviewer is shown.
 MAX_DIFF = 24 * 1024
+#: Worklogs that a phase is shown, the newest ones.
+MAX_WORKLOGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What the agents of a workflow have written down."""
+
+    plan_text: str = ""
+    plan_version: int = 0
+    plan: milestones.Plan = field(default_factory=lambda: milestones.Plan(()))
+    contract: str = ""
+    worklogs: tuple[tuple[str, str], ...] = ()  #: key and text, the newest first
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the plan says that nothing is left."""
+        return 0 < self.plan.total <= self.plan.done
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was read outside of the database."""
+    """What was read before the transaction that decides: it takes too long to be read in there."""
 
     evidence: Evidence
+    notes: Notes = field(default_factory=Notes)
     commits: tuple[str, ...] = ()  #: id and subject, newest first, since the workflow began
+    recent: int = 0  #: how many of them the diff is about
     diff: str = ""  #: what the last implementation changed, or all once the plan is done
-    has_checked: bool = False  #: the workflow's checks were run
 
 
 class WorkflowFacts:
@@ -56,23 +75,24 @@ class WorkflowFacts:
         Raises:
             GitFailed, NotWritable: its folder cannot be looked at.
         """
-        workflow, job, plan, base = await self._db.read(lambda s: _rows(s, workflow_id))
+        workflow, job, written, base = await self._db.read(lambda s: _rows(s, workflow_id))
         if workflow.worktree_id is not None:
             await self._worktrees.prepare(workflow.worktree_id)
+            job = await self._db.read(lambda session: jobs.get(session, workflow_id))
         known = await anyio.to_thread.run_sync(_look, Path(job.work_dir), workflow, base)
+        known = replace(known, notes=written)
         found = parse_checks(workflow.checks)
-        if not plan.total or plan.done < plan.total or not found:
+        if not written.is_done or not found:
             return known
         place = Place(Path(job.work_dir), workflow.start_sha, None, None)
         results = await self._checks.run(place, found, _silent)
         failed = tuple(f"{one.check.name}: {one.told}" for one in results if not one.passed)
-        evidence = replace(known.evidence, failed_checks=failed)
-        return replace(known, evidence=evidence, has_checked=True)
+        return replace(known, evidence=replace(known.evidence, failed_checks=failed))
 
 
 def view_of(session: Session, workflow: WorkflowRow, job: JobRow, known: Known) -> WorkflowView:
     """All that `advance` asks for, as it is in the caller's transaction."""
-    plan = milestones.parse(plan_of(session, workflow.id, job.project))
+    plan = known.notes.plan
     phase = store.phase_of(session, workflow)
     worktree = worktree_of(session, workflow)
     return WorkflowView(
@@ -99,9 +119,10 @@ def worktree_of(session: Session, workflow: WorkflowRow) -> WorktreeRow | None:
     return worktrees.get(session, workflow.worktree_id) if workflow.worktree_id else None
 
 
-def is_known(view: WorkflowView, workflow: WorkflowRow, known: Known) -> bool:
-    """Whether enough was looked at: a plan that was done only afterwards needs another look."""
-    return known.has_checked or not (view.is_all_done and workflow.checks)
+def is_current(session: Session, workflow: WorkflowRow, job: JobRow, known: Known) -> bool:
+    """Whether the plan is still as it was when it was looked at."""
+    note = notes.get(session, job.project, plan_key(workflow.id))
+    return (note.version if note else 0) == known.notes.plan_version
 
 
 def plan_key(workflow_id: str) -> str:
@@ -125,15 +146,27 @@ def plan_of(session: Session, workflow_id: str, project: str) -> str:
     return note.value if note else ""
 
 
-def _rows(
-    session: Session, workflow_id: str
-) -> tuple[WorkflowRow, JobRow, milestones.Plan, str | None]:
+def _rows(session: Session, workflow_id: str) -> tuple[WorkflowRow, JobRow, Notes, str | None]:
     workflow, job = store.get(session, workflow_id), jobs.get(session, workflow_id)
     implementation = store.implementation_of(session, workflow, workflow.cycle)
     base = implementation.base_sha if implementation else None
-    plan = milestones.parse(plan_of(session, workflow_id, job.project))
-    is_done = 0 < plan.total <= plan.done
-    return workflow, job, plan, None if is_done else base
+    written = _notes(session, workflow_id, job.project)
+    return workflow, job, written, None if written.is_done else base
+
+
+def _notes(session: Session, workflow_id: str, project: str) -> Notes:
+    plan = notes.get(session, project, plan_key(workflow_id))
+    contract = notes.get(session, project, contract_key(workflow_id))
+    rows = notes.listing(session, project, worklog_prefix(workflow_id))
+    newest = sorted(rows, key=lambda note: note.updated_at, reverse=True)[:MAX_WORKLOGS]
+    text = plan.value if plan else ""
+    return Notes(
+        plan_text=text,
+        plan_version=plan.version if plan else 0,
+        plan=milestones.parse(text),
+        contract=contract.value if contract else "",
+        worklogs=tuple((note.key, note.value) for note in newest),
+    )
 
 
 def _look(folder: Path, workflow: WorkflowRow, base: str | None) -> Known:
@@ -143,8 +176,11 @@ def _look(folder: Path, workflow: WorkflowRow, base: str | None) -> Known:
     start = workflow.start_sha or state.head
     found = history.commits(folder, start, state.head)
     evidence = Evidence(True, state.branch, state.head, state.dirty, len(found))
-    diff = history.diff_summary(folder, base or start, state.head, MAX_DIFF)
-    return Known(evidence, tuple(f"{one.sha} {one.subject}" for one in found), diff)
+    since = base or start
+    diff = history.diff_summary(folder, since, state.head, MAX_DIFF)
+    recent = len(history.commits(folder, since, state.head)) if base else len(found)
+    commits = tuple(f"{one.sha} {one.subject}" for one in found)
+    return Known(evidence, commits=commits, recent=recent, diff=diff)
 
 
 def _ended(session: Session, job_id: str) -> Ended:

@@ -1,6 +1,6 @@
 """What callers get to read of workflows, the same on every edge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,11 +11,11 @@ from hurlicane_mcp.domain.workflows import End
 from hurlicane_mcp.engine.blocks import BlockView
 from hurlicane_mcp.engine.views import FailureView, View
 from hurlicane_mcp.engine.workflow_facts import plan_of, worktree_of
-from hurlicane_mcp.store import attempts, jobs, usage
+from hurlicane_mcp.store import jobs, usage, worktrees
 from hurlicane_mcp.store import workflows as store
 from hurlicane_mcp.store.tables import JobRow
 from hurlicane_mcp.store.usage import Grouping
-from hurlicane_mcp.store.workflow_tables import PhaseRow, WorkflowRow
+from hurlicane_mcp.store.workflow_tables import PhaseRow, WorkflowRow, WorktreeRow
 
 #: Characters of a phase's result in a view; get_job has the rest.
 RESULT_SHOWN = 500
@@ -87,7 +87,7 @@ class WorkflowView(WorkflowLine):
     """Everything that `get_workflow` tells."""
 
     task: str
-    implementer: str
+    implementer: str  #: `provider:model`; the provider alone for its CLI's default
     reviewer: str
     reviewer_why: str
     verify: bool
@@ -104,9 +104,20 @@ class WorkflowView(WorkflowLine):
     notes: str  #: what the keys of its notes begin with
 
 
-def line_of(session: Session, workflow: WorkflowRow, job: JobRow) -> WorkflowLine:
-    """A workflow for a list."""
-    worktree = worktree_of(session, workflow)
+def lines_of(session: Session, workflows: Sequence[WorkflowRow]) -> list[WorkflowLine]:
+    """Workflows for a list. It takes three queries, however many there are."""
+    ids = [one.id for one in workflows]
+    known, costs = jobs.many(session, ids), usage.costs(session, ids)
+    trees = worktrees.many(session, [one.worktree_id for one in workflows if one.worktree_id])
+    return [
+        _line(one, known[one.id], trees.get(one.worktree_id or ""), costs.get(one.id))
+        for one in workflows
+    ]
+
+
+def _line(
+    workflow: WorkflowRow, job: JobRow, worktree: WorktreeRow | None, cost: Decimal | None
+) -> WorkflowLine:
     return WorkflowLine(
         workflow_id=workflow.id,
         title=job.title,
@@ -120,7 +131,7 @@ def line_of(session: Session, workflow: WorkflowRow, job: JobRow) -> WorkflowLin
         blocked=BlockView.of(workflow),
         branch=worktree.branch if worktree else None,
         work_dir=job.work_dir,
-        cost_usd=cost_of(session, workflow.id) or None,
+        cost_usd=cost or None,
         created_at=job.created_at,
         finished_at=job.finished_at,
         parent_id=job.parent_id,
@@ -131,15 +142,15 @@ def view_of(session: Session, workflow: WorkflowRow) -> WorkflowView:
     """All of a workflow, with its plan as it is now."""
     job = jobs.get(session, workflow.id)
     plan = parse(plan_of(session, workflow.id, job.project))
-    line = line_of(session, workflow, job).model_dump()
+    line = lines_of(session, [workflow])[0].model_dump()
     if plan.total:  # agents check milestones while their phase goes on
         line |= {"milestones": plan.total, "milestones_done": plan.done}
     published = workflow.published
     return WorkflowView(
         **line,
         task=job.description,
-        implementer=workflow.implementer,
-        reviewer=workflow.reviewer,
+        implementer=workflow.implementer.rstrip(":"),
+        reviewer=workflow.reviewer.rstrip(":"),
         reviewer_why=workflow.reviewer_why,
         verify=workflow.verify,
         publish=workflow.publish,
@@ -170,8 +181,7 @@ def summary_of(session: Session, workflow: WorkflowRow, decision: End) -> str:
 
 def cost_of(session: Session, job_id: str) -> Decimal:
     """US dollars that the job and all below it have cost so far."""
-    used = usage.sums(session, Grouping.PROJECT, under=job_id)
-    return sum((one.cost_usd for one in used), Decimal(0))
+    return usage.costs(session, [job_id]).get(job_id, Decimal(0))
 
 
 def models_used(session: Session, workflow_id: str) -> list[str]:
@@ -183,12 +193,12 @@ def models_used(session: Session, workflow_id: str) -> list[str]:
 def _phases(session: Session, workflow_id: str) -> Iterator[PhaseView]:
     rows = store.phases(session, workflow_id)
     ids = [row.job_id for row in rows]
-    found, last = jobs.many(session, ids), attempts.last_of(session, ids)
+    found, costs = jobs.many(session, ids), usage.costs(session, ids)
     for row in rows:
-        yield _phase(session, row, found[row.job_id], last.get(row.job_id) is not None)
+        yield _phase(row, found[row.job_id], costs.get(row.job_id))
 
 
-def _phase(session: Session, row: PhaseRow, job: JobRow, has_run: bool) -> PhaseView:
+def _phase(row: PhaseRow, job: JobRow, cost: Decimal | None) -> PhaseView:
     return PhaseView(
         cycle=row.cycle,
         phase=row.phase,
@@ -200,7 +210,7 @@ def _phase(session: Session, row: PhaseRow, job: JobRow, has_run: bool) -> Phase
         result=job.result[:RESULT_SHOWN] or None,
         failure=_failure(job),
         stopped_by=job.stopped_by,
-        cost_usd=(cost_of(session, job.id) or None) if has_run else None,
+        cost_usd=cost or None,
         started_at=job.started_at,
         finished_at=job.finished_at,
     )

@@ -15,7 +15,6 @@ from hurlicane_mcp.domain.workflow_spec import WorkflowSpec, check_workflow
 from hurlicane_mcp.domain.workflows import (
     Evidence,
     Phase,
-    Position,
     Start,
     WorkflowState,
     first_position,
@@ -27,9 +26,9 @@ from hurlicane_mcp.engine.chains import Step
 from hurlicane_mcp.engine.crews import Crew, Crews
 from hurlicane_mcp.engine.intake import Created, Defaults, project_of, work_folder
 from hurlicane_mcp.engine.phases import Phases
-from hurlicane_mcp.engine.reactor import Reactor
+from hurlicane_mcp.engine.reactor import Reactor, restart_of
 from hurlicane_mcp.engine.workflow_facts import Known, WorkflowFacts
-from hurlicane_mcp.engine.workflow_views import WorkflowLine, WorkflowView, line_of, view_of
+from hurlicane_mcp.engine.workflow_views import WorkflowLine, WorkflowView, lines_of, view_of
 from hurlicane_mcp.engine.worktrees import Worktrees
 from hurlicane_mcp.errors import Conflict, Invalid
 from hurlicane_mcp.git import history, repository
@@ -149,8 +148,7 @@ class Workflows:
             seq = _seen(session, caller, before).seq if before else None
             under = caller.job_id or None
             rows = store.listing(session, states=states, under=under, before=seq, limit=limit)
-            known = jobs.many(session, [row.id for row in rows])
-            return [line_of(session, row, known[row.id]) for row in rows]
+            return lines_of(session, rows)
 
         return await self._db.read(query)
 
@@ -175,8 +173,9 @@ class Workflows:
             if caller.is_agent:
                 attempts.fence(session, caller.attempt_id, now)
             workflow = _blocked(session, caller, workflow_id)
-            at = _position(session, workflow, Phase(from_phase)) if from_phase else None
-            self._reactor.unblock(session, workflow, known, at, heals=0)
+            start = restart_of(session, workflow, Phase(from_phase) if from_phase else None)
+            draft = self._phases.draft(session, workflow, start, known) if start else None
+            self._reactor.unblock(session, workflow, known, draft, heals=0)
 
         await self._db.write(change)
         return await self.get(caller, workflow_id)
@@ -277,7 +276,8 @@ class Workflows:
         store.add(session, values, now)
         workflow = store.get(session, workflow_id)
         known = Known(Evidence(is_repository=head is not None, head=head))
-        self._phases.begin(session, workflow, Start(at), known, now)
+        draft = self._phases.draft(session, workflow, Start(at), known)
+        self._phases.begin(session, workflow, draft, known, now)
 
     def _job(
         self,
@@ -339,11 +339,6 @@ def _blocked(session: Session, caller: Caller, workflow_id: str) -> WorkflowRow:
         f"The workflow {workflow_id} is {workflow.state}, which is final. To go on from its work, "
         "create a new one with its branch as base_branch."
     )
-
-
-def _position(session: Session, workflow: WorkflowRow, phase: Phase) -> Position:
-    cycle = 0 if phase is Phase.ASSESS else max(1, workflow.cycle)
-    return store.next_try(session, workflow, cycle, phase)
 
 
 def _stored(stop: Stop) -> dict[str, str | None]:

@@ -84,7 +84,7 @@ class Worktrees:
             path=row.path, branch=row.branch, base=told,
         )  # fmt: skip
         if base.dirty:
-            _warn(session, row, now, _not_in_it(base))
+            _warn(session, row, now, not_in_it(base))
         return row
 
     @staticmethod
@@ -147,7 +147,7 @@ class Worktrees:
         for row in await self._db.read(lambda session: worktrees.ended(session, before)):
             async with self._lock_of(row):
                 if await self._db.read(lambda session, one=row: _is_over(session, one, before)):
-                    retired = await self._in_thread(lambda one=row: retire(_wanted(one)))
+                    retired = await self._in_thread(lambda one=row: _retired(one))
                     await self._db.write(
                         lambda session, one=row, what=retired: self._note_retired(
                             session, one.id, what
@@ -218,6 +218,14 @@ def _made(row: WorktreeRow) -> Made:
         raise GitFailed("git worktree add", row.repo, str(error)) from None
 
 
+def _retired(row: WorktreeRow) -> Retired:
+    try:
+        return retire(_wanted(row))
+    except Exception as error:  # whatever it is: it is left, and no other waits for it
+        log.exception("the worktree %s could not be removed", row.path)
+        return Retired(False, trouble=f"It could not be removed: {error}")
+
+
 def _wanted(row: WorktreeRow) -> Wanted:
     path = Path(row.path)
     return Wanted(Path(row.repo), path, row.branch, row.base_sha, row.state == PLANNED)
@@ -251,7 +259,10 @@ def _with_salvaged(
     return [*row.salvaged, *new]
 
 
-def _not_in_it(base: Base) -> str:
+def not_in_it(base: Base) -> str:
+    """What a person should know of a base with uncommitted changes; empty without them."""
+    if not base.dirty:
+        return ""
     count, named = len(base.dirty), ", ".join(base.dirty[:_MAX_NAMED])
     more = f" and {count - _MAX_NAMED} more" if count > _MAX_NAMED else ""
     return (

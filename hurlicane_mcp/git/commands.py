@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Final
 
 from hurlicane_mcp.errors import GitBusy, GitDiskFull, GitFailed
@@ -31,18 +32,20 @@ _KEPT: Final = (
 )
 #: Nobody is asked anything, nothing is shown, messages are English, and what only looks takes no
 #: lock that an agent's git might run into.
-_FIXED: Final = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "true",
-    "GIT_PAGER": "cat",
-    "GIT_EDITOR": "true",
-    "GIT_SEQUENCE_EDITOR": "true",
-    "GIT_MERGE_AUTOEDIT": "no",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "SSH_ASKPASS_REQUIRE": "never",
-    "LC_ALL": "C",
-    "LANGUAGE": "C",
-}
+_FIXED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_PAGER": "cat",
+        "GIT_EDITOR": "true",
+        "GIT_SEQUENCE_EDITOR": "true",
+        "GIT_MERGE_AUTOEDIT": "no",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "SSH_ASKPASS_REQUIRE": "never",
+        "LC_ALL": "C",
+        "LANGUAGE": "C",
+    }
+)
 #: What a user may have set that would change answers, or start programs in the background.
 _CONFIG: Final = (
     *(

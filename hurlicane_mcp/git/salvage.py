@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from hurlicane_mcp.errors import GitFailed
@@ -23,11 +24,13 @@ _INDEX: Final = "the index"
 #: Lines of a log that are looked at, the newest ones.
 _LOGGED: Final = 1000
 #: Whoever made the commits that keep work; the user's own identity may not be set.
-_IDENTITY: Final = {
-    f"GIT_{role}_{what}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "hurlicane"), ("EMAIL", "hurlicane@localhost"))
-}
+_IDENTITY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "hurlicane"), ("EMAIL", "hurlicane@localhost"))
+    }
+)
 #: What a user may have set that would hide work, or refuse it.
 _SEE_ALL: Final = tuple(
     word

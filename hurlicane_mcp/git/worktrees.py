@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path, PurePath
 from typing import Final
 
-from hurlicane_mcp.errors import GitBusy, GitFailed, Invalid
+from hurlicane_mcp.errors import GitBusy, GitDiskFull, GitFailed, Invalid
 from hurlicane_mcp.git.commands import run_git
 from hurlicane_mcp.git.salvage import keep, record_of, tip_of
 
@@ -24,6 +24,7 @@ CHECKOUT_S: Final = 900.0
 PATIENCE_S: Final = 5.0
 _LOCK: Final = ".lock"
 _POLL_S: Final = 0.1
+_BLOCK: Final = 4096  #: bytes that a small file takes on most file systems
 #: What git itself locks a worktree with while it makes it (builtin/worktree.c).
 _HALF_MADE: Final = "initializing"
 
@@ -286,14 +287,20 @@ def _add(wanted: Wanted, start: str, salvaged: tuple[str, ...], lock: int) -> Ma
     what = ("-b", branch, str(path), start)
     if tip_of(repo, f"refs/heads/{branch}") is not None:
         what = (str(path), branch)
-    run_git(
-        repo,
-        *("-c", "submodule.recurse=false", "-c", "worktree.guessRemote=false"),
-        *("worktree", "add", "--quiet", *what),
-        timeout=CHECKOUT_S,
-        patience=PATIENCE_S,
-        hold=lock,
-    )
+    try:
+        run_git(
+            repo,
+            *("-c", "submodule.recurse=false", "-c", "worktree.guessRemote=false"),
+            *("worktree", "add", "--quiet", *what),
+            timeout=CHECKOUT_S,
+            patience=PATIENCE_S,
+            hold=lock,
+        )
+    except GitFailed as error:
+        # Of a disk that gets full git says only that a file cannot be written.
+        if (short := _shortage(repo, path.parent, start)) is not None:
+            raise GitDiskFull("git worktree add", repo, f"{error.said}: {short}") from None
+        raise
     told: list[str] = []
     if path != wanted.path:
         told.append(f"What is at {wanted.path} is somebody else's: the worktree is at {path}.")
@@ -302,6 +309,18 @@ def _add(wanted: Wanted, start: str, salvaged: tuple[str, ...], lock: int) -> Ma
     if branch != wanted.branch:
         told.append(f"The branch {wanted.branch} is somebody else's: this one is {branch}.")
     return Made(path, branch, tuple(told), salvaged)
+
+
+def _shortage(repo: Path, folder: Path, sha: str) -> str | None:
+    """What is missing on the disk of *folder* for the files of a commit; None if they fit."""
+    fields = run_git(repo, "ls-tree", "-r", "-l", "-z", sha, check=False).paths
+    sizes = [one.partition("\t")[0].split()[-1] for one in fields]
+    needed = sum((int(one) // _BLOCK + 1) * _BLOCK for one in sizes if one.isdigit())
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    if needed <= free:
+        return None
+    return f"No space left on device: {needed:,} bytes are needed, {free:,} are free"
 
 
 def _is_free(wanted: Wanted, branch: str) -> bool:

@@ -146,8 +146,8 @@ def _retried(retry: re.Match[str], message: str) -> Refusal | None:
     cause = _plain(retry["cause"] or "")
     kind = FailureKind.NETWORK if retry["network"] else _kind(cause)
     if kind is FailureKind.RATE_LIMIT:
-        # A Retry-After is obeyed without a word, be it an hour. What the endpoint says in its text
-        # is told; of that the CLI itself obeys seconds and milliseconds only.
+        # A Retry-After is obeyed, be it an hour, and told on standard error only. What the endpoint
+        # says in its text is told here; the CLI itself obeys seconds and milliseconds of that.
         span = _span(cause)
         return Refusal(kind, one_line(message), retry_after=span, is_final=False, cli_waits=span)
     if retry["network"]:  # after 5, 10, 20 s and so on, for ever

@@ -6,17 +6,18 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, case, cast, exists, update
+from sqlalchemy import BigInteger, case, cast, exists, label, update
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
 from hurlicane_mcp.domain.budgets import NOTHING, Account, Accounts
-from hurlicane_mcp.domain.jobs import OPEN
+from hurlicane_mcp.domain.jobs import OPEN, JobKind
 from hurlicane_mcp.domain.stops import StopMode
 from hurlicane_mcp.store import jobs
 from hurlicane_mcp.store.limit_tables import UsageRow
 from hurlicane_mcp.store.tables import AttemptRow, JobRow, insert_rows
+from hurlicane_mcp.store.workflow_tables import WorkflowRow
 
 
 class Grouping(StrEnum):
@@ -27,13 +28,14 @@ class Grouping(StrEnum):
     JOB = "job"
     PROJECT = "project"
     TREE = "tree"  #: all that grew out of one job without a parent
+    WORKFLOW = "workflow"  #: all that has this one as the nearest workflow above it
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
     """What one group used of one model."""
 
-    group: str  #: a day, a model, a job's id or a project
+    group: str  #: a day, a model, a job's or a workflow's id, or a project
     provider: str
     model: str
     has_cost: bool  #: False: no cost is booked for these tokens
@@ -122,10 +124,11 @@ def sums(
 ) -> Sequence[Used]:
     """What was used by each group and model, from the day *since* on, in no order.
 
-    *under* keeps that job and its descendants.
+    *under* keeps that job and its descendants. By workflow, other jobs are not counted at all.
     """
+    nearest = _nearest_workflows()
     keys = (
-        _column_of(by),
+        _column_of(by, nearest),
         col(UsageRow.provider),
         col(UsageRow.model),
         col(UsageRow.cost_usd) != NOTHING,
@@ -140,12 +143,26 @@ def sums(
     )
     joined = col(JobRow.id) == UsageRow.job_id
     query = sql_select(*keys, *figures).join_from(UsageRow, JobRow, joined)
+    if by is Grouping.WORKFLOW:
+        query = query.join(nearest, nearest.c.id == UsageRow.job_id)
     if since is not None:
         query = query.where(col(UsageRow.day) >= since)
     if under is not None:
         query = query.where(col(UsageRow.job_id).in_(sql_select(_tree(under).c.id)))
     rows = session.connection().execute(query.group_by(*keys))
     return [Used(*row) for row in rows]
+
+
+def costs(session: Session, job_ids: Sequence[str]) -> dict[str, Decimal]:
+    """US dollars that each of *job_ids* and all below it have cost so far, by its id."""
+    first = sql_select(col(JobRow.id), label("top", col(JobRow.id)))
+    base = first.where(col(JobRow.id).in_(job_ids)).cte(recursive=True)
+    below = sql_select(col(JobRow.id), base.c.top).where(col(JobRow.parent_id) == base.c.id)
+    trees = base.union_all(below)
+    joined = col(UsageRow.job_id) == trees.c.id
+    query = sql_select(trees.c.top, func.sum(UsageRow.cost_usd)).join_from(trees, UsageRow, joined)
+    found = session.connection().execute(query.group_by(trees.c.top))
+    return {top: cost for top, cost in found}  # noqa: C416  (rows, which dict() has no type for)
 
 
 def cost_of_day(session: Session, day: str, project: str | None = None) -> Decimal:
@@ -228,7 +245,7 @@ def _total(column: Any) -> Any:
     return cast(func.sum(column), BigInteger)
 
 
-def _column_of(by: Grouping) -> Any:
+def _column_of(by: Grouping, nearest: Any) -> Any:
     match by:
         case Grouping.DAY:
             return col(UsageRow.day)
@@ -240,6 +257,20 @@ def _column_of(by: Grouping) -> Any:
             return col(JobRow.project)
         case Grouping.TREE:
             return col(JobRow.root_id)
+        case Grouping.WORKFLOW:
+            return nearest.c.workflow_id
+
+
+def _nearest_workflows() -> Any:
+    """All workflows and what is below them, with the nearest one of each, as a recursive query.
+
+    Columns `id` and `workflow_id`.
+    """
+    own = sql_select(col(WorkflowRow.id), label("workflow_id", col(WorkflowRow.id)))
+    base = own.cte(recursive=True)
+    is_child = col(JobRow.parent_id) == base.c.id
+    below = sql_select(col(JobRow.id), base.c.workflow_id)
+    return base.union_all(below.where(is_child, col(JobRow.kind) != JobKind.WORKFLOW))
 
 
 def _tree(job_id: str) -> Any:

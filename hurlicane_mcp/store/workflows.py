@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import exists, or_, update
@@ -14,11 +15,13 @@ from hurlicane_mcp.store import events, jobs
 from hurlicane_mcp.store.tables import AttemptRow, JobRow, insert_rows
 from hurlicane_mcp.store.workflow_tables import OPEN_WORKFLOW, PhaseRow, WorkflowRow
 
-_STATES: Mapping[str, WorkflowState] = {
-    JobStatus.DONE: WorkflowState.COMPLETE,
-    JobStatus.FAILED: WorkflowState.INCOMPLETE,
-    JobStatus.CANCELLED: WorkflowState.CANCELLED,
-}
+_STATES: Mapping[str, WorkflowState] = MappingProxyType(
+    {
+        JobStatus.DONE: WorkflowState.COMPLETE,
+        JobStatus.FAILED: WorkflowState.INCOMPLETE,
+        JobStatus.CANCELLED: WorkflowState.CANCELLED,
+    }
+)
 
 
 def add(session: Session, values: Mapping[str, Any], now: datetime) -> None:

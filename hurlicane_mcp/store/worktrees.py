@@ -1,6 +1,6 @@
 """Worktrees of our own, in the store. Each function does one thing in the caller's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,13 @@ def get(session: Session, worktree_id: str) -> WorktreeRow:
     if row is None:
         raise NotFound("worktree", worktree_id)
     return row
+
+
+def many(session: Session, worktree_ids: Iterable[str]) -> dict[str, WorktreeRow]:
+    """Those of *worktree_ids* that there are, by id."""
+    query = select(WorktreeRow).where(col(WorktreeRow.id).in_(list(worktree_ids)))
+    found = session.exec(query.execution_options(populate_existing=True)).all()
+    return {row.id: row for row in found}
 
 
 def at(session: Session, path: str) -> WorktreeRow | None:

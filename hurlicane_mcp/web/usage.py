@@ -12,7 +12,7 @@ from hurlicane_mcp.web.operations import Call, Input, Nothing, Operation, Operat
 class UsageQuery(Input):
     """What to sum up, and by what."""
 
-    by: Literal["day", "model", "job", "project", "tree"] = "day"
+    by: Literal["day", "model", "job", "project", "tree", "workflow"] = "day"
     days: int | None = Field(
         None,
         ge=1,
@@ -35,7 +35,7 @@ class UsageRoutes:
         return (Operation("GET", "/api/usage", self.usage, UsageQuery, Nothing, UsageView),)
 
     async def usage(self, call: Call[UsageQuery, Nothing]) -> UsageView:
-        """Turns, tokens and costs by day, model, job, project or tree of jobs."""
+        """Turns, tokens and costs by day, model, job, project, tree of jobs or workflow."""
         query = call.query
         return await self._usage.of(
             call.caller,

@@ -95,8 +95,20 @@ class LockTable(RuleBasedStateMachine):
         waits_for_locks = any(one.job == name for one in self.world.pending.values())
         return name not in self.world.settled and not waits_for_jobs and not waits_for_locks
 
-    @rule(name=jobs_, paths=some_paths, patient=st.booleans())
-    def ask(self, name: str, paths: set[str], patient: bool) -> None:
+    @rule(name=jobs_, paths=some_paths)
+    def ask_without_waiting(self, name: str, paths: set[str]) -> None:
+        self._ask(name, paths, patient=False)
+
+    @rule(name=jobs_, paths=some_paths)
+    def ask(self, name: str, paths: set[str]) -> None:
+        self._ask(name, paths, patient=True)
+
+    @rule(name=jobs_, paths=some_paths)
+    def ask_as_well(self, name: str, paths: set[str]) -> None:
+        """The same again: most steps are to be requests."""
+        self._ask(name, paths, patient=True)
+
+    def _ask(self, name: str, paths: set[str], *, patient: bool) -> None:
         if not self.works(name):
             return
         caller = Caller(Role.AGENT, name, f"{name}.1")
@@ -161,7 +173,11 @@ class LockTable(RuleBasedStateMachine):
         caller = Caller(Role.AGENT, one.job, f"{one.job}.1")
         lock_requests.end(self.session, caller, request_id, one.paths, self.now, keeps=keeps)
 
-    @rule(name=jobs_)
+    @rule(name=jobs_, seldom=st.integers(0, 3))
+    def end_a_job(self, name: str, seldom: int) -> None:
+        if seldom == 0:
+            self.finish(name)
+
     def finish(self, name: str) -> None:
         settlement.settle(self.session, f"{name}.1", Outcome(OutcomeKind.DONE, "done"), self.now)
         self.world.settled.add(name)
@@ -280,7 +296,7 @@ class LockTable(RuleBasedStateMachine):
 
 
 LockTable.TestCase.settings = settings(
-    max_examples=30,
+    max_examples=40,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -74,6 +74,57 @@ def test_the_dashboard_has_ten_lines() -> None:
     assert len(lines) == 10
 
 
+def git(folder: Path, *args: str) -> str:
+    command = ("git", "-c", "user.name=T", "-c", "user.email=t@localhost", "-C", str(folder))
+    done = subprocess.run((*command, *args), capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.timeout(180)  # six agents, one after the other
+def test_the_workflow_builds_its_module_in_two_cycles_with_a_fix_and_verifies_it(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    repo = tmp_path / "repo"
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", str(repo))
+    git(repo, "commit", "--quiet", "--allow-empty", "--message=Begin")
+    asked = {
+        "task": (EXAMPLES / "workflow_task.md").read_text(encoding="utf-8"),
+        "work_dir": str(repo),
+        "max_cycles": 2,
+        "verify": True,
+        "checks": ["clean_tree"],
+    }
+    with server.rest() as rest:
+        made = rest.post("/api/workflows", json=asked)
+        assert made.status_code == 201, made.text
+        workflow_id = made.json()["workflow_id"]
+        workflow = made.json()
+        while workflow["state"] == "running":  # the fixture's client gives up after 30 s
+            waited = {"job_id": workflow_id, "timeout_s": 20}
+            rest.get("/api/wait", params=waited).raise_for_status()
+            workflow = rest.get(f"/api/workflows/{workflow_id}").json()
+
+    assert (workflow["state"], workflow["cycle"]) == ("complete", 2), workflow
+    assert [one["text"][:4] for one in workflow["plan"]] == ["`gre", "Fix:"]
+    assert all(one["done"] for one in workflow["plan"])
+    assert [(one["phase"], one["cycle"]) for one in workflow["phases"]] == [
+        ("assess", 0),
+        ("review", 1),
+        ("implement", 1),
+        ("review", 2),
+        ("implement", 2),
+        ("verify", 2),
+    ]
+    subjects = git(repo, "log", "--format=%s", f"main..{workflow['branch']}").splitlines()
+    assert subjects[::-1] == [
+        "Add greet",
+        "Test greet",
+        "Greet those without a name",
+        "Test greet without a name",
+    ]
+    assert git(repo, "status", "--porcelain") == ""
+
+
 def parsed(name: str) -> Mapping[str, Any]:
     text = (EXAMPLES / name).read_text(encoding="utf-8")
     whole = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)

@@ -25,6 +25,7 @@ from hurlicane_mcp.engine.questions import Questions
 from hurlicane_mcp.engine.waiting import Waiting, WaitLimits
 from hurlicane_mcp.engine.why import Why
 from hurlicane_mcp.engine.workflow_prompts import WorkflowPrompts
+from hurlicane_mcp.engine.worktrees import Worktrees
 from hurlicane_mcp.mcp_server.endpoint import McpEndpoint
 from hurlicane_mcp.mcp_server.jobs import AttemptTools, JobTools
 from hurlicane_mcp.mcp_server.locks import LockTools
@@ -34,8 +35,11 @@ from hurlicane_mcp.mcp_server.prompts import WorkPrompts
 from hurlicane_mcp.mcp_server.server import build_server
 from hurlicane_mcp.mcp_server.talk import TalkTools
 from hurlicane_mcp.mcp_server.warnings import WarningTools
+from hurlicane_mcp.mcp_server.workflows import WorkflowTools
+from hurlicane_mcp.parts import workflows_of
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.providers.scripted import ScriptedProvider
+from hurlicane_mcp.settings import Settings
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.supervision.one_shot import OneShots
 from hurlicane_mcp.supervision.shim_host import ShimHost
@@ -50,6 +54,16 @@ async def watcher() -> AsyncGenerator[Watcher]:
         yield opened
 
 
+def workflow_tools(db: Database, clock: FakeClock, folder: Path, checks: Checks) -> WorkflowTools:
+    """The tools of a service whose phases nobody moves on."""
+    values = {"data_dir": folder / "data", "work_dir": folder, "provider": "scripted"}
+    settings = Settings.model_validate(values)
+    chains = Chains(Providers({"scripted": ScriptedProvider()}))
+    worktrees = Worktrees(db, clock, timedelta(hours=24))
+    service, _ = workflows_of(settings, db, clock, Prompts.load(), chains, worktrees, checks)
+    return WorkflowTools(service)
+
+
 @pytest.fixture
 async def endpoint(
     db: Database, clock: FakeClock, tmp_path: Path, watcher: Watcher
@@ -62,9 +76,10 @@ async def endpoint(
     presences = Presences(clock, attendance, agents.Limits())
     services = Jobs(db, clock, presences)
     one_shots = OneShots(ShimHost(), watcher, tmp_path / "checks")
-    finishing = Finishing(db, clock, services, waiting, Checks(db, clock, one_shots))
+    checks = Checks(db, clock, one_shots)
+    finishing = Finishing(db, clock, services, waiting, checks)
     why = Why(db, clock, presences, 8)
-    locks = LockTools(Locks(db, clock, waiting))
+    locks, flows = LockTools(Locks(db, clock, waiting)), workflow_tools(db, clock, tmp_path, checks)
     tools = (
         JobTools(Intake(db, clock, Chains(providers), defaults, Limits()), services, waiting, why),
         NoteTools(Notes(db, clock, waiting, str(tmp_path))),
@@ -74,8 +89,9 @@ async def endpoint(
             WarningTools(Health(db, clock)).dismiss_warning,
             *ModelTools(models(db, clock)).tools,
             locks.check_file_locks,
+            *flows.tools,
         ),
-        locks.for_agents,
+        (*locks.for_agents, *flows.tools),
         WorkPrompts(WorkflowPrompts(Prompts.load())).prompts,
     )
     built = McpEndpoint({role: build_server(role, *tools) for role in Role}, attendance, db.bell)

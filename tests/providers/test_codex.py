@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hurlicane_mcp.errors import Invalid, LaunchFailed
+from hurlicane_mcp.git.worktrees import Wanted, base_of, make, place_for
 from hurlicane_mcp.providers.base import (
     ErrorCleared,
     ErrorSeen,
@@ -391,3 +392,19 @@ def test_any_json_is_borne(noise: bytes) -> None:
 @given(spoiled(LINES))
 def test_a_spoiled_recording_is_borne(noise: bytes) -> None:
     check_storable(CODEX.parse_line(noise))
+
+
+def test_an_agent_in_a_worktree_of_ours_may_commit(
+    repository: Path, asked: LaunchRequest, programs: Path, tmp_path: Path
+) -> None:
+    base = base_of(repository, None)
+    path = place_for(repository, "abc123")
+    made = make(Wanted(repository, path, "hurlicane/mend-it", base.sha, is_new=True))
+    inside = made.path / "deep" / "er"
+    inside.mkdir(parents=True)
+    record = repository / ".git" / "worktrees" / "abc123"
+    linked = tmp_path / "by another name"
+    linked.symlink_to(made.path)
+    for folder in (made.path, inside, linked):
+        found = writable(folder, asked, programs, "workspace-write")
+        assert {one.resolve() for one in found} == {repository / ".git", record}

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from hurlicane_mcp.providers.base import LaunchRequest
+from hurlicane_mcp.providers.base import EditGate, LaunchRequest
 from hurlicane_mcp.providers.claude import ClaudeProvider
 from tests.real_clis.anthropic_endpoint import anthropic_endpoint
 from tests.real_clis.loopback import serving
@@ -67,7 +67,7 @@ class Stage:
     model: ScriptedModel
     toy: ToyServer
 
-    def run(self, hooks_url: str) -> Run:
+    def run(self, hooks_url: str | None, edit_gate: EditGate | None = None) -> Run:
         """Start it as the product would."""
         sandbox = make_sandbox(self.root / "sandbox", anthropic_url=self.model.url)
         run_dir = self.root / "run"
@@ -82,6 +82,7 @@ class Stage:
             resume=None,
             wait_limit=timedelta(minutes=1),
             hooks_url=hooks_url,
+            edit_gate=edit_gate,
         )
         spec = ClaudeProvider(str(sandbox.claude)).launch(request)
         for file, text in spec.files.items():
@@ -158,3 +159,68 @@ def test_hooks_that_nobody_hears_change_nothing(tmp_path: Path) -> None:
         notes = [one for one in run.events if "hook" in str(one.get("text") or one.get("content"))]
         assert [note["subtype"] for note in notes] == ["notification"]  # of the Stop, for people
         assert "hook" not in json.dumps(on.model.requests[-1].body["messages"][-1])
+
+
+def written(on: Stage) -> list[str]:
+    """The files that the agent has written."""
+    work_dir = on.root / "sandbox" / "work"
+    return [file.name for file in work_dir.iterdir() if file.name != ".git"]
+
+
+def write(root: Path) -> CallTool:
+    file = root / "sandbox" / "work" / "f.txt"
+    return CallTool("Write", {"file_path": str(file), "content": "x"}, server=None)
+
+
+def test_an_edit_that_nobody_can_allow_is_not_made(tmp_path: Path) -> None:
+    """The server is away. An HTTP hook would let it pass, whatever its fault."""
+    script = in_order(write(tmp_path), finish, Say("Done."))
+    with stage(tmp_path, script) as on:
+        run = on.run(None, EditGate(f"{NOWHERE}/hooks/claude/edit"))
+        assert run.exit_code == 0
+        assert written(on) == []
+        (told,) = on.model.requests[-1].conversation.results("Write")
+        assert "This edit was not made" in told.text
+        assert "try again" in told.text
+
+
+def test_an_edit_that_nobody_can_allow_is_made_where_that_is_wanted(tmp_path: Path) -> None:
+    script = in_order(write(tmp_path), finish, Say("Done."))
+    with stage(tmp_path, script) as on:
+        on.run(None, EditGate(f"{NOWHERE}/hooks/claude/edit", fail_open=True))
+        assert written(on) == ["f.txt"]
+
+
+NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+
+
+@pytest.mark.parametrize("tool", ["Edit", "NotebookEdit"])
+def test_every_tool_for_edits_asks(tmp_path: Path, tool: str) -> None:
+    work_dir = tmp_path / "sandbox" / "work"
+    file, notebook = str(work_dir / "f.txt"), str(work_dir / "n.ipynb")
+    edits: Mapping[str, Mapping[str, object]] = {
+        "Edit": {"file_path": file, "old_string": "", "new_string": "y"},
+        "NotebookEdit": {
+            "notebook_path": notebook,
+            "new_source": "y",
+            "edit_mode": "insert",
+            "cell_type": "code",
+        },
+    }
+    script = in_order(
+        CallTool("Bash", {"command": f"printf '%s' '{NOTEBOOK}' > n.ipynb"}, server=None),
+        CallTool("Read", {"file_path": notebook}, server=None),
+        CallTool(tool, edits[tool], server=None),
+        finish,
+        Say("Done."),
+    )
+    answer = {"permissionDecision": "deny", "permissionDecisionReason": "Lock it first."}
+    denied = {"hookSpecificOutput": {"hookEventName": "PreToolUse", **answer}}
+    with stage(tmp_path, script) as on, listening({"PreToolUse": denied}) as listener:
+        on.run(None, EditGate(listener.url))
+        (told,) = on.model.requests[-1].conversation.results(tool)
+        assert "Lock it first." in told.text
+        assert listener.events() == [("PreToolUse", tool)]
+        assert listener.tokens == {f"Bearer {on.toy.token}"}
+        assert written(on) == ["n.ipynb"]
+        assert (work_dir / "n.ipynb").read_text() == NOTEBOOK

@@ -10,7 +10,7 @@ import anyio
 import psutil
 import pytest
 
-from tests.engine.checking import git, pid_in
+from tests.engine.checking import commit, git, pid_in
 from tests.stories.server import RunningServer, until
 from tests.supervision.agents import is_gone
 
@@ -44,9 +44,11 @@ async def test_an_agent_mends_its_work_after_a_failed_check(
     folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init", "--quiet")
+    commit(folder, "what was there before")
     checks = ["clean_tree", "diff_not_empty", "no_error_in_output", {"command": "test -e fix.txt"}]
     async with server.operator() as operator:
         job = await operator.create(
+            'call finish_job {"result": "Nothing done."} expect_error checks_failed',
             'edit draft.txt "not committed"',
             'call finish_job {"result": "Too early."} expect_error checks_failed',
             "run rm draft.txt",
@@ -58,7 +60,7 @@ async def test_an_agent_mends_its_work_after_a_failed_check(
         (answer,) = await operator.outcome(job)
     assert (answer["status"], answer["result"], answer["attempt"]) == ("done", "Now it holds.", 1)
     view = get(server, job)
-    assert view["checks_failed"] == "1 of 3"
+    assert view["checks_failed"] == "2 of 3"
     assert "2 of 4 checks failed" in view["checks_told"]
     assert "?? draft.txt" in view["checks_told"]
 

@@ -22,7 +22,8 @@ async def no_beat(waited_s: float, what: str) -> None:
 async def an_agent(site: Site, **values: object) -> tuple[Caller, str]:
     """An agent at work, and its token."""
     job, attempt = await site.running_job()
-    await site.db.write(lambda session: jobs.set_values(session, job.id, **values))
+    if values:
+        await site.db.write(lambda session: jobs.set_values(session, job.id, **values))
     return Caller(Role.AGENT, job.id, attempt.id), f"token of {attempt.id}"
 
 
@@ -67,7 +68,7 @@ def hook(**tool_input: str) -> dict[str, Any]:
 async def test_an_edit_without_the_lock_is_denied_with_what_to_do(
     site: Site, tmp_path: Path
 ) -> None:
-    folder = str(tmp_path.resolve())
+    folder = str(tmp_path)
     agent, token = await an_agent(site, enforce_locks=True, work_dir=folder)
     other, _ = await an_agent(site, work_dir=folder)
     await locked(site, other, "taken")
@@ -105,7 +106,7 @@ async def test_what_cannot_be_judged_is_an_error_and_no_permission(
 ) -> None:
     _, token = await an_agent(site, enforce_locks=True)
     async with site.client(token) as client:
-        assert (await client.post("/hooks/claude/edit", content=body)).status_code == 400
+        assert (await client.post("/hooks/claude/edit", content=body)).status_code == 422
     assert (await operator.post("/hooks/claude/edit", content=body)).status_code == 403
 
 

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from hurlicane_mcp.store import events
-from tests.factories import add_branch_job, add_job
+from tests.factories import add_branch_job, add_job, add_worktree_and_diff
 from tests.fakes import BEGINNING
 from tests.git.places import new_place
 from tests.web.site import Site, streamed

@@ -1,0 +1,168 @@
+"""`hurlicane workflow`: tasks that are planned, reviewed and implemented in cycles."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from hurlicane_mcp.cli.connection import Connection, ask
+from hurlicane_mcp.cli.options import AsJson, DataDir
+from hurlicane_mcp.cli.render import console, note, print_json, print_result
+from hurlicane_mcp.cli.workflow_start import start
+from hurlicane_mcp.cli.workflow_words import print_workflow, workflow_table
+from hurlicane_mcp.errors import Invalid
+
+OPEN: Final = ("running", "blocked")
+RECENT: Final = 10
+PAGE: Final = 200
+
+workflows = typer.Typer(
+    help="Have tasks planned, reviewed and implemented in cycles, on branches of their own.",
+    no_args_is_help=True,
+)
+workflows.command()(start)
+
+
+def _workflow_id(given: str) -> str:
+    """*given*, which becomes a part of a path."""
+    if not re.fullmatch(r"\w+", given, re.ASCII):
+        raise Invalid(f"{given!r} is no workflow's id: `hurlicane workflow ps` lists them.")
+    return given
+
+
+WorkflowArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="WORKFLOW", help="Such as wf_1a2b.", callback=_workflow_id)
+]
+
+
+@workflows.command()
+def ps(
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="All workflows, not only open and recent ones.")
+    ] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> int:
+    """List the open workflows and the ten newest others."""
+
+    async def listing(server: Connection) -> Sequence[Mapping[str, Any]]:
+        if everything:
+            return await _pages(server)
+        going_on = await server.get("/api/workflows", state=OPEN, limit=PAGE)
+        newest = await server.get("/api/workflows", limit=RECENT)
+        lines = (*newest["workflows"], *going_on["workflows"])
+        found = {one["workflow_id"]: one for one in lines}
+        return sorted(found.values(), key=lambda one: one["created_at"], reverse=True)
+
+    found = ask(data_dir, listing)
+    if as_json:
+        print_json({"workflows": found})
+    elif found:
+        console().print(workflow_table(found))
+    else:
+        note('There are no workflows yet: hurlicane workflow start "what to build" creates one.')
+    return 0
+
+
+async def _pages(server: Connection) -> Sequence[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    while True:
+        before = found[-1]["workflow_id"] if found else None
+        page = await server.get("/api/workflows", limit=PAGE, before=before)
+        found += page["workflows"]
+        if len(page["workflows"]) < PAGE:
+            return found
+
+
+@workflows.command()
+def show(
+    workflow: WorkflowArgument,
+    *,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="The plan itself, as it is written.")
+    ] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Show all about a workflow: state, milestones, phases, and what it needs if it is blocked."""
+
+    async def look(server: Connection) -> tuple[Mapping[str, Any], str | None]:
+        view = await server.get(f"/api/workflows/{workflow}")
+        return view, (await _plan(server, view)) if plan else None
+
+    view, text = ask(data_dir, look)
+    if as_json:
+        print_json(view if text is None else {**view, "plan_text": text})
+    elif text is not None:
+        print_result(text)
+    else:
+        print_workflow(console(), view)
+        if view.get("result"):
+            console().print()
+            print_result(view["result"])
+    return 0
+
+
+async def _plan(server: Connection, view: Mapping[str, Any]) -> str:
+    """The note with the plan; empty before there is one."""
+    project = (await server.get(f"/api/jobs/{view['workflow_id']}"))["project"]
+    key = f"{view['notes']}plan"
+    found = await server.get("/api/notes", prefix=key, project=project)
+    if not any(one["key"] == key for one in found["notes"]):
+        return ""
+    return (await server.get(f"/api/notes/{key}", project=project))["value"]
+
+
+@workflows.command()
+def resume(
+    workflow: WorkflowArgument,
+    *,
+    from_phase: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PHASE",
+            help="Begin assess, review, implement or verify anew. Default: go on where it was.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Let a blocked workflow go on, once what blocked it is mended."""
+
+    async def work(server: Connection) -> Mapping[str, Any]:
+        return await server.post(f"/api/workflows/{workflow}/resume", {"from_phase": from_phase})
+
+    view = ask(data_dir, work)
+    if as_json:
+        print_json(view)
+    else:
+        note(f"{workflow} goes on: {view['phase']}, cycle {view['cycle']}.")
+    return 0
+
+
+@workflows.command()
+def cancel(
+    workflow: WorkflowArgument,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; agents and people get to read it.")] = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Cancel a workflow; its agents are stopped, its branch stays."""
+
+    async def work(server: Connection) -> Mapping[str, Any]:
+        await server.post(f"/api/workflows/{workflow}/cancel", {"reason": reason})
+        return await server.get(f"/api/workflows/{workflow}")
+
+    view = ask(data_dir, work)
+    if as_json:
+        print_json(view)
+    elif view["state"] != "cancelled":
+        note(f"{workflow} was {view['state']} already: nothing changed.")
+    else:
+        kept = f"; its work is on {view['branch']}" if view.get("branch") else ""
+        note(f"{workflow} is cancelled{kept}.")
+    return 0
