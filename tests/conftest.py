@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -16,6 +17,10 @@ from hurlicane_mcp.store.migrations import migrate
 from tests.fakes import FakeClock
 from tests.machine import missing
 from tests.stories.server import RunningServer, running_server
+
+# How long an example takes says something about the machine only.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 POSTGRES = "postgresql+psycopg://root@127.0.0.1:5432/test"
 

@@ -29,7 +29,7 @@ _FILES: Final = (
 )
 #: The script that stands in the task begins with this; a model does not need it.
 _SCRIPT: Final = "\nBelow is what scripted agents follow"
-_TEST: Final = {"command": ["python3", "-B", "-m", "unittest"], "time_limit_s": 60}
+_TEST: Final = ("python3", "-B", "-m", "unittest")
 
 View = dict[str, Any]
 
@@ -53,7 +53,7 @@ def demo(agent: str) -> int:
         with server(root / "data", repository, agent) as http:
             console.print(f"Server {http.base_url}, repository {repository}", style="dim")
             asked = {"task": _task(agent), "title": TITLE, "work_dir": str(repository)}
-            asked |= {"implementer": agent, "verify": True, "checks": [_TEST]}
+            asked |= {"implementer": agent, "verify": True, "checks": [{"command": _TEST}]}
             view = checked(http.post("/api/workflows", json=asked))
             told = f"{view['implementer']} implements, {view['reviewer']} reviews"
             console.print(f"{told}: {view['reviewer_why']}\n", style="dim", highlight=False)

@@ -148,6 +148,8 @@ async def _run(
     created |= await server.post("/api/jobs", job)
     if told := created.get("note"):
         note(told)
+    if told := created.get("note"):
+        note(told)
     if job["interactive"]:
         note(f"`hurlicane attach {created['job_id']}` shows its terminal, once it runs.")
     if detach:

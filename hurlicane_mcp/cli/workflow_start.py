@@ -225,8 +225,8 @@ async def _follow(
 def _show(tree: JobTree, event: Event, shown: Screen) -> None:
     what = tree.take(event)
     job_id = event.data.get("job_id")
-    if job_id not in tree.jobs:
-        return
+    if job_id not in tree.jobs or event.data["kind"] == "workflow.created":
+        return  # who does it was told already
     if what and event.data["kind"].startswith("workflow."):
         tree.jobs[job_id]["progress"] = what  # a table of jobs has no other place for it
     shown.moved(job_id, what)

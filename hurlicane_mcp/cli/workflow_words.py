@@ -30,7 +30,11 @@ def event_in_words(kind: str, data: Mapping[str, Any]) -> str | None:
         case "resumed":
             return f"goes on with {data['phase']}, cycle {data['cycle']}"
         case "published":
-            return "its branch is published"
+            return "publishing its branch is over"
+        case "ended":
+            return f"its phases are over; {data['milestones']} milestones"
+        case "reconciled":
+            return "was not moved on when its phase ended: the server's log may tell why"
         case "complete" | "incomplete" | "cancelled":
             return f"{kind}; {data['milestones']} milestones"
         case _:
@@ -103,6 +107,7 @@ def _facts(workflow: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         base = workflow.get("base_branch")
         yield "branch", printable(f"{branch} (from {base})" if base else branch), ""
     yield "work dir", printable(workflow["work_dir"]), ""
+    yield "notes", printable(f"{workflow['notes']}… of project {workflow['project']}"), ""
     if published := workflow.get("published"):
         yield "published", printable(published["note"]), ""
     for number, line in enumerate(block_lines(workflow)):

@@ -107,8 +107,7 @@ def show(
 
 async def _plan(server: Connection, view: Mapping[str, Any]) -> str:
     """The note with the plan; empty before there is one."""
-    project = (await server.get(f"/api/jobs/{view['workflow_id']}"))["project"]
-    key = f"{view['notes']}plan"
+    key, project = f"{view['notes']}plan", view["project"]
     found = await server.get("/api/notes", prefix=key, project=project)
     if not any(one["key"] == key for one in found["notes"]):
         return ""

@@ -93,18 +93,24 @@ class Booking:
             for name in names
             if name in values and values[name] != getattr(attempt, name)
         }
-        if not more:
-            return False
         model = values.get("model_used", attempt.model_used) or attempt.model
-        resolved = self.providers.get(attempt.provider).resolve_model(model)
-        usage.add(
-            session, now.date().isoformat(), attempt.job_id, attempt.provider, resolved, **more
-        )
+        is_named_now = model is not None and (attempt.model_used or attempt.model) is None
+        if not more and not is_named_now:
+            return False
+        resolve, day = self.providers.get(attempt.provider).resolve_model, now.date().isoformat()
+        booked = dict(more)
+        if is_named_now:
+            # Until now nobody knew the model: what was booked without a name is of this one too.
+            so_far = {name: figure for name in names if (figure := getattr(attempt, name))}
+            nameless = {name: -figure for name, figure in so_far.items()}
+            usage.add(session, day, attempt.job_id, attempt.provider, resolve(None), **nameless)
+            booked = {name: more.get(name, 0) + so_far.get(name, 0) for name in more | so_far}
+        usage.add(session, day, attempt.job_id, attempt.provider, resolve(model), **booked)
         if "cost_usd" in more:
             # Not the sum of its attempts: what was asked about it before the first one counts too.
             before = jobs.many(session, [attempt.job_id])[attempt.job_id].cost_usd
             jobs.set_values(session, attempt.job_id, cost_usd=before + more["cost_usd"])
-        return True
+        return bool(more)
 
 
 class _Entry:
@@ -138,7 +144,9 @@ class _Entry:
             case RequestUsage(request_id, model, tokens):
                 self._meter.request(request_id, model, tokens)
             case ThreadUsage(thread, model, tokens):
-                self._meter.thread(storable(thread), model, tokens)
+                is_news = self._meter.thread(storable(thread), model, tokens)
+                if is_news and model and thread == "":  # Codex tells its default nowhere else
+                    self._note(ModelSeen(model))
             case ToolSeen() | ConnectionLost() | Denied():
                 self._watch(reading)
             case WarningSeen(text):

@@ -229,7 +229,7 @@ def _until(row: FileLockRow, holder: Holder, inside: set[str]) -> datetime | Non
     if is_leaving or holder.attempt_id in inside:
         return None
     signs = (sign for sign in holder.signs if sign is not None)
-    return max(row.renewed_at, *signs) + timedelta(seconds=row.ttl_s)
+    return max((row.renewed_at, *signs)) + timedelta(seconds=row.ttl_s)
 
 
 def _drop_expired(session: Session, found: Moment, request: Request) -> None:

@@ -62,17 +62,18 @@ class Meter:
         if threads:
             self._values["live"] = {"threads": threads}
 
-    def thread(self, name: str, model: str, tokens: Tokens) -> None:
+    def thread(self, name: str, model: str, tokens: Tokens) -> bool:
         """What a thread of the session, or the session itself (""), has used in all its processes.
 
-        What it had used before, in this attempt or in earlier ones, is not counted again.
+        What it had used before, in this attempt or in earlier ones, is not counted again. Whether
+        it was any more than that.
         """
         told, seen = _counts(tokens), dict(self._now("session_seen"))
         base: dict[str, Any] = self._now("session_base")
         before = _last_of(name, seen) or _last_of(name, base) or _counts(Tokens())
         more = {key: told[key] - before[key] for key in COUNTS}
         if min(more.values()) < 0 or not any(more.values()):
-            return
+            return False
         seen |= told if name == "" else {"threads": {**_others(base), **_others(seen), name: told}}
         self._values["session_seen"] = seen
         # It is what one request has used, unless some lines of the file were lost.
@@ -84,6 +85,7 @@ class Meter:
         cost = sum((Decimal(one["usd"]) for one in threads.values()), Decimal(0))
         self._set(_sum(*(one["counts"] for one in threads.values())), cost, is_estimated=True)
         self._values["live"] = {"threads": threads}
+        return True
 
     def _threads(self) -> dict[str, Any]:
         """What this attempt has used of each thread, as far as its CLI tells that."""

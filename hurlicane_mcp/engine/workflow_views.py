@@ -101,6 +101,7 @@ class WorkflowView(WorkflowLine):
     failure: FailureView | None = None
     budget_usd: Decimal | None = None
     worktree_id: str | None = None
+    project: str  #: whose notes they are
     notes: str  #: what the keys of its notes begin with
 
 
@@ -163,6 +164,7 @@ def view_of(session: Session, workflow: WorkflowRow) -> WorkflowView:
         failure=_failure(job),
         budget_usd=job.stop_value,
         worktree_id=workflow.worktree_id,
+        project=job.project,
         notes=f"workflow/{workflow.id}/",
     )
 

@@ -124,7 +124,8 @@ def sums(
 ) -> Sequence[Used]:
     """What was used by each group and model, from the day *since* on, in no order.
 
-    *under* keeps that job and its descendants. By workflow, other jobs are not counted at all.
+    *under* keeps that job and its descendants. By workflow, other jobs are not counted at all. What
+    was booked and all taken back is left out.
     """
     nearest = _nearest_workflows()
     keys = (
@@ -150,7 +151,7 @@ def sums(
     if under is not None:
         query = query.where(col(UsageRow.job_id).in_(sql_select(_tree(under).c.id)))
     rows = session.connection().execute(query.group_by(*keys))
-    return [Used(*row) for row in rows]
+    return [Used(*row) for row in rows if any(row[len(keys) :])]
 
 
 def costs(session: Session, job_ids: Sequence[str]) -> dict[str, Decimal]:
@@ -227,7 +228,7 @@ def open_in_tree(session: Session, job_id: str) -> Sequence[str]:
 def models_used(session: Session, job_id: str) -> Sequence[str]:
     """The models that have answered the job, the first one first, each as `provider:model`.
 
-    Codex does not tell its model: then it is the one that was asked for.
+    Codex tells its model late: until then it is the one that was asked for.
     """
     has_answered = (col(AttemptRow.turns) > 0) | col(AttemptRow.called_at).is_not(None)
     asked = case((has_answered, col(AttemptRow.model)), else_=None)

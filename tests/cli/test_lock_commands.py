@@ -34,7 +34,9 @@ def listed(hurlicane: Command, count: int) -> list[dict[str, str]]:
 def test_locks_are_listed_with_who_waits_and_freed_by_their_id(hurlicane: Command) -> None:
     assert hurlicane("locks").stderr == "No job holds a file.\n"
     steps = ('call lock_files {"paths": ["a"]}', "hang")
-    job = hurlicane("run", "-d", "--enforce-locks", task(*steps)).stdout.strip()
+    begun = hurlicane("run", "-d", "--enforce-locks", task(*steps))
+    assert "scripted cannot be made to ask before it edits" in begun.stderr
+    job = begun.stdout.strip()
     (lock,) = listed(hurlicane, 1)
     shown = hurlicane("locks")
     assert lock["lock_id"] in shown.stdout

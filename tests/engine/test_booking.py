@@ -26,7 +26,7 @@ from hurlicane_mcp.providers.base import (
     TurnSeen,
     WarningSeen,
 )
-from hurlicane_mcp.store import attempts, events, jobs
+from hurlicane_mcp.store import attempts, events, jobs, usage
 from hurlicane_mcp.store.database import Database, open_engine
 from hurlicane_mcp.store.tables import AttemptRow
 from tests.factories import booking, running
@@ -239,6 +239,21 @@ async def test_a_resumed_session_counts_what_its_threads_use_from_then_on(db: Da
     assert {**row.session_base, **row.session_seen}["input"] == 120
     seen = {**row.session_base, **row.session_seen}["threads"]
     assert {name: one["input"] for name, one in seen.items()} == {"a": 51, "b": 5}
+
+
+@pytest.mark.parametrize("first", [(TurnSeen("a"), SessionUsage(Tokens(70))), (TurnSeen("a"),), ()])
+async def test_what_was_booked_before_the_model_was_known_is_booked_under_its_name(
+    db: Database, first: Sequence[Reading]
+) -> None:
+    """Codex tells its default model in the file of its thread only, which is read beside."""
+    row = await booked(db, first, (ThreadUsage("a", "other", Tokens(5)),), (own(100),))
+    used = await db.read(lambda session: usage.sums(session, usage.Grouping.MODEL))
+    assert row.model_used == "m"
+    assert [(one.model, one.turns, one.input_tokens) for one in used] == [
+        ("m", row.turns, row.input_tokens)
+    ]
+    told = await db.read(lambda session: events.after(session, 0, limit=10, kinds=["attempt.model"]))
+    assert [event.data for event in told] == [{"model": "m"}]
 
 
 async def test_what_says_nothing_new_leaves_no_trace(db: Database) -> None:

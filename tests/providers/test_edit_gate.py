@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(status: int, answer: bytes) -> Iterator[tuple[str, type[_Handler]]]:
+def answering(status: int, answer: bytes) -> Generator[tuple[str, type[_Handler]]]:
     handler = type("Handler", (_Handler,), {"answer": (status, answer)})
     server = HTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)

@@ -73,6 +73,7 @@ def _claude_variables(config_dir: Path, temporary: Path, url: str) -> dict[str, 
 
 
 def _codex_config(url: str) -> str:
+    # Codex's sandbox opens the temporary folders, in which the tests are.
     return f"""\
 model = "gpt-5-codex"
 model_provider = "scripted"
@@ -83,6 +84,10 @@ enabled = false
 
 [feedback]
 enabled = false
+
+[sandbox_workspace_write]
+exclude_slash_tmp = true
+exclude_tmpdir_env_var = true
 
 [features]
 apps = false

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from hurlicane_mcp.store import attempts, jobs, usage
+from hurlicane_mcp.store import attempts, jobs, usage, workflows
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import JobRow
 from hurlicane_mcp.store.usage import Grouping
@@ -239,3 +239,40 @@ async def test_a_model_that_a_cli_does_not_name_is_the_one_asked_for_once_it_ans
         return before, list(usage.models_used(session, job.id))
 
     assert await store.write(change) == ([], ["scripted:gpt-6-sol"])
+
+
+def add_workflow(session: Session, parent: JobRow | None = None) -> JobRow:
+    """A workflow's job, with the row that says that it is one."""
+    job = add_job(session, parent=parent, kind="workflow", status="running")
+    crew = {"implementer": "claude:opus", "reviewer": "codex:", "reviewer_why": "It is there."}
+    state = {"id": job.id, "state": "running", "phase": "assess", "publish": "none"}
+    workflows.add(session, {**crew, **state, "max_cycles": 3}, BEGINNING)
+    return job
+
+
+async def test_by_workflow_each_job_counts_for_the_nearest_one_above_it_and_others_do_not(
+    store: Database,
+) -> None:
+    def change(session: Session) -> list[str]:
+        lead = add_job(session)
+        outer = add_workflow(session, lead)
+        phase = add_job(session, parent=outer)
+        inner = add_workflow(session, phase)
+        below = add_job(session, parent=add_job(session, parent=inner))
+        for job, cost in ((lead, "8"), (phase, "1"), (below, "0.5"), (inner, "0.25")):
+            usage.add(session, MONDAY, job.id, "claude", "opus", turns=1, cost_usd=USD(cost))
+        usage.add(session, TUESDAY, phase.id, "claude", "opus", turns=1, cost_usd=USD("2"))
+        return [lead.id, outer.id, inner.id]
+
+    lead, outer, inner = await store.write(change)
+
+    async def by_workflow(**wanted: str) -> dict[str, Decimal]:
+        used = await store.read(lambda s: usage.sums(s, Grouping.WORKFLOW, **wanted))
+        return {one.group: one.cost_usd for one in used}
+
+    assert await by_workflow() == {outer: USD(3), inner: USD("0.75")}
+    assert await by_workflow(since=TUESDAY) == {outer: USD(2)}
+    assert await by_workflow(under=inner) == {inner: USD("0.75")}
+    costs = await store.read(lambda s: usage.costs(s, [lead, outer, inner, "wf_none"]))
+    assert costs == {lead: USD("11.75"), outer: USD("3.75"), inner: USD("0.75")}
+    assert await store.read(lambda s: usage.costs(s, [])) == {}

@@ -118,7 +118,10 @@ async def test_an_agents_tools_fit_into_twenty_kilobytes(server: RunningServer, 
         await operator.call("cancel_job", job_id=job)
     assert len(listed.model_dump_json(by_alias=True, exclude_none=True)) <= 20 * 1024
     agents = {tool.name for tool in listed.tools}
-    assert agents - operators == {"report_status", "finish_job", "ask_user"}
+    assert agents - operators == {
+        *("report_status", "finish_job", "ask_user"),
+        *("lock_files", "release_files"),
+    }
     assert operators - agents == {
         *("answer_question", "clear_model_limit", "dismiss_warning", "list_agents"),
         *("list_models", "set_model_limit"),

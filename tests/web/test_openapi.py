@@ -90,6 +90,8 @@ async def test_answers_are_what_their_schemas_say(
     place.begin("work")
     merged = await site.db.write(lambda s: add_branch_job(s, place, "work"))
     await site.db.write(lambda s: add_worktree_and_diff(s, job))
+    wish = {"task": "Build it.", "work_dir": str(place.folder)}
+    workflow_id = (await operator.post("/api/workflows", json=wish)).json()["workflow_id"]
     tried = {
         "/api/jobs": "",
         "/api/jobs/{job_id}": f"/api/jobs/{job.id}",
@@ -100,6 +102,9 @@ async def test_answers_are_what_their_schemas_say(
         "/api/jobs/{job_id}/merge-preview": f"/api/jobs/{merged}/merge-preview",
         "/api/jobs/{job_id}/diff": f"/api/jobs/{job.id}/diff",
         "/api/worktrees": "/api/worktrees?removed=true",
+        "/api/workflows": "",
+        "/api/workflows/{workflow_id}": f"/api/workflows/{workflow_id}",
+        "/api/locks": "",
         "/api/questions": "",
         "/api/warnings": "",
         "/api/wait": f"/api/wait?job_id={job.id}&timeout_s=0",

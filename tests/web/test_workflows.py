@@ -173,12 +173,11 @@ async def test_a_snapshot_has_the_open_workflows(
 async def test_a_list_takes_as_many_queries_for_many_workflows_as_for_one(
     site: Site, operator: httpx2.AsyncClient, wish: dict[str, Any]
 ) -> None:
-    first = await created(operator, wish)
+    await created(operator, wish)
     few = await queries(site.db, 1)
     for _ in range(4):
         await created(operator, wish)
     assert await queries(site.db, 5) == few
-    assert first
 
 
 async def queries(db: Database, count: int) -> int:
