@@ -100,6 +100,8 @@ def _doing(job: Mapping[str, Any]) -> str:
         return why(failure)
     if question := job.get("question"):
         return f"waiting for you: {question['text']}"
+    if block := job.get("blocked"):
+        return f"blocked: {block['reason']}"
     presence = job.get("presence")
     if presence and presence["state"] in ("lost", "silent", "waiting"):
         return f"{presence['state']} for {age(presence['since'])}: {presence['why']}"

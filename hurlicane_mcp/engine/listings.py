@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sqlmodel import Session
 
+from hurlicane_mcp.domain.jobs import JobKind
+from hurlicane_mcp.engine.blocks import open_blocks
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.views import AttemptView, JobLine, QuestionView, TerminalView
 from hurlicane_mcp.engine.warnings import open_warnings
@@ -19,6 +21,8 @@ def job_lines(session: Session, presences: Presences, rows: Sequence[JobRow]) ->
     verdicts = presences.of(session, list(last.values()))
     asked = open_questions(session, [job.id for job in rows])
     warned = open_warnings(session, [job.id for job in rows])
+    flows = [job.id for job in rows if job.kind == JobKind.WORKFLOW]
+    blocked = open_blocks(session, flows) if flows else {}
     lines: list[JobLine] = []
     for job in rows:
         attempt = last.get(job.id)
@@ -26,6 +30,7 @@ def job_lines(session: Session, presences: Presences, rows: Sequence[JobRow]) ->
         lines.append(JobLine.of(job, attempt, verdict))
         lines[-1].question = asked.get(job.id)
         lines[-1].warnings = warned.get(job.id)
+        lines[-1].blocked = blocked.get(job.id)
     return lines
 
 

@@ -11,7 +11,7 @@ from hurlicane_mcp.domain.workflows import Phase, Publish, WorkflowState
 from hurlicane_mcp.engine.publishing import Publication, Publisher
 from hurlicane_mcp.engine.workflow_facts import plan_of
 from hurlicane_mcp.engine.workflow_prompts import PullRequestFacts, WorkflowPrompts
-from hurlicane_mcp.engine.workflow_views import cost_of, models_used
+from hurlicane_mcp.engine.workflow_views import cost_of, models_used, unpriced_models
 from hurlicane_mcp.store import jobs, worktrees
 from hurlicane_mcp.store import workflows as store
 from hurlicane_mcp.store.database import Database
@@ -76,6 +76,7 @@ def _facts(session: Session, workflow: WorkflowRow, base_branch: str | None) -> 
         max_cycles=workflow.max_cycles,
         base_branch=base_branch,
         cost_usd=cost_of(session, workflow.id),
+        unpriced=unpriced_models(session, workflow.id),
         models=(
             f"implemented by {workflow.implementer.rstrip(':')}",
             f"reviewed by {workflow.reviewer.rstrip(':')}",

@@ -104,6 +104,7 @@ class JobLine(View):
     priority: int | None = None
     progress: str | None = None
     question: QuestionView | None = None  #: what its agent waits for people to answer
+    blocked: BlockView | None = None  #: a workflow that does not go on by itself
     warnings: list[WarningView] | None = None  #: what may be worth a look
     failure: FailureView | None = None
     presence: PresenceView | None = None  #: of the agent, while the job runs

@@ -68,6 +68,7 @@ class PullRequestFacts:
     max_cycles: int
     base_branch: str | None = None
     cost_usd: Decimal | None = None
+    unpriced: Sequence[str] = ()  #: models that it leaves out, since nobody knows their prices
     models: Sequence[str] = ()  #: in words: who implemented, who reviewed
     conflicts: Sequence[str] = ()  #: files that cannot be merged into the base as they are
     checks: Sequence[str] = ()  #: in words: those that held
@@ -142,6 +143,7 @@ class WorkflowPrompts:
             "max_cycles": facts.max_cycles,
             "base_branch": facts.base_branch,
             "cost_usd": None if facts.cost_usd is None else f"{facts.cost_usd:.2f}",
+            "unpriced": [_line(one, SHOWN_PATH) for one in facts.unpriced],
             "models": [_line(one, SHOWN_PATH) for one in facts.models],
             "conflicts": [_line(one, SHOWN_PATH) for one in facts.conflicts[:SHOWN_CONFLICTS]],
             "checks": [_line(one, SHOWN_PATH) for one in facts.checks],

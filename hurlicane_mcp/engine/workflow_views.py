@@ -177,7 +177,9 @@ def summary_of(session: Session, workflow: WorkflowRow, decision: End) -> str:
         lines.append(f"Branch: {worktree.branch} (from {worktree.base_branch or 'a commit'}).")
     if workflow.published is not None:
         lines.append(str(workflow.published["note"]))
-    lines.append(f"Cost: ${cost_of(session, workflow.id):.2f}.")
+    unpriced = ", ".join(unpriced_models(session, workflow.id))
+    without = f" without {unpriced}, whose price is not known" if unpriced else ""
+    lines.append(f"Cost: ${cost_of(session, workflow.id):.2f}{without}.")
     return "\n".join(lines)
 
 
@@ -190,6 +192,14 @@ def models_used(session: Session, workflow_id: str) -> list[str]:
     """The models that have worked for it, each as `provider:model`, by name."""
     used = usage.sums(session, Grouping.MODEL, under=workflow_id)
     return sorted({f"{one.provider}:{one.model}" for one in used if one.model})
+
+
+def unpriced_models(session: Session, workflow_id: str) -> list[str]:
+    """Those of them, and CLIs whose model is not known, that no cost is booked for."""
+    used = usage.sums(session, Grouping.MODEL, under=workflow_id)
+    priced = {(one.provider, one.model) for one in used if one.has_cost}
+    others = {(one.provider, one.model) for one in used if one.input_tokens + one.output_tokens}
+    return sorted(f"{provider}:{model}".rstrip(":") for provider, model in others - priced)
 
 
 def _phases(session: Session, workflow_id: str) -> Iterator[PhaseView]:

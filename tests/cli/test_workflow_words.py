@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from hurlicane_mcp.cli.workflow_words import block_lines
 from hurlicane_mcp.cli.words import in_words
+from hurlicane_mcp.cli.workflow_words import block_lines
 
 AT = {"state": "running", "cycle": 2, "phase": "review", "try": 1, "milestones": "1 of 3"}
 BLOCK = {"kind": "phase_failed", "reason": "It\x1b[2J crashed.", "advice": "Look at it."}

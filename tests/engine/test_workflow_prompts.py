@@ -94,6 +94,7 @@ def requests() -> Iterator[PullRequestFacts]:
         REQUEST, plan="- [ ] a\n" * 200, conflicts=["a.py"], checks=["`make` ends with 0"]
     )
     yield replace(REQUEST, conflicts=["a.py"], base_branch="main", models=["claude:opus did it"])
+    yield replace(REQUEST, cost_usd=Decimal(0), unpriced=["codex"])
 
 
 @contextmanager
@@ -298,6 +299,7 @@ def test_a_pull_request_has_a_title_and_tells_how_it_was_made() -> None:
         REQUEST,
         title="Add\nx " + "y" * 300,
         cost_usd=Decimal("1.239"),
+        unpriced=["codex:sol", "codex:luna"],
         models=["claude:opus has implemented"],
         conflicts=["src/a.py"],
         base_branch="main",
@@ -312,7 +314,8 @@ def test_a_pull_request_has_a_title_and_tells_how_it_was_made() -> None:
     for words in (
         "Merging this into `main` conflicts in:\n\n- `src/a.py`",
         "`make test` ends with 0",
-        "1 of 2 milestones, 3 of at most 10 cycles, 1.24 US dollars",
+        "1 of 2 milestones, 3 of at most 10 cycles, 1.24 US dollars without codex:sol, codex:luna, "
+        "whose price is not known",
         "- claude:opus has implemented",
         "an agent has built and tried the result",
     ):

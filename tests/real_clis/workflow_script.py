@@ -20,7 +20,7 @@ _PHASE = re.compile(r"^Phase: (\w+) \(cycle (\d+) of \d+\)$", re.MULTILINE)
 _WORKFLOW = re.compile(r"^Workflow: (wf_\w+)$", re.MULTILINE)
 
 Step: TypeAlias = Move | Script
-Phases: TypeAlias = Mapping[tuple[str, int], Sequence[Step]]
+Phases: TypeAlias = Mapping[tuple[int, str], Sequence[Step]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def by_phase(phases: Phases) -> Script:
 
     def script(conversation: Conversation) -> Move:
         asked = Asked.of(conversation)
-        steps = phases[asked.phase, asked.cycle]
+        steps = phases[asked.cycle, asked.phase]
         if conversation.calls >= len(steps):
             return Say("Bye.")
         step = steps[conversation.calls]
@@ -134,19 +134,19 @@ def commit(*files: str, message: str) -> CallTool:
 
 #: Claude Code implements, Codex reviews and verifies.
 TWO_CYCLES: Phases = {
-    ("assess", 0): (
+    (0, "assess"): (
         bash("git status --short && ls"),
         note("plan", f"# Plan\n\n- [ ] {FIRST}\n- [ ] Write the other one\n"),
         note("contract", CONTRACT),
         finish("Two milestones."),
     ),
-    ("review", 1): (
+    (1, "review"): (
         shell("git log --oneline && git status --short"),
         read_plan,
         change_plan(("Write the other one", SECOND)),
         finish("The second milestone named no file."),
     ),
-    ("implement", 1): (
+    (1, "implement"): (
         bash("pwd"),
         write("one.txt", "one\n"),
         finish("Done, I think."),  # not committed: this has to be refused
@@ -156,13 +156,13 @@ TWO_CYCLES: Phases = {
         note("worklog/cycle-1", "Wrote one.txt. It was forgotten to be committed at first."),
         finish("one.txt is there."),
     ),
-    ("review", 2): (
+    (2, "review"): (
         named_diff,
         read_plan,
         change_plan((f"- [ ] {SECOND}", f"- [ ] {FIX}\n- [ ] {SECOND}")),
         finish("one.txt lacks a line."),
     ),
-    ("implement", 2): (
+    (2, "implement"): (
         bash("echo and more >> one.txt"),
         commit("one.txt", message="Mend one.txt"),
         read_plan,
@@ -175,9 +175,26 @@ TWO_CYCLES: Phases = {
         note("worklog/cycle-2", "Mended one.txt, wrote two.txt."),
         finish("Both are there."),
     ),
-    ("review", 3): (named_diff, finish("Tried both files; no defects.")),
-    ("verify", 3): (
+    (3, "review"): (named_diff, finish("Tried both files; no defects.")),
+    (3, "verify"): (
         shell("cat two.txt && grep -n more one.txt"),
         finish("Both files are there, and one.txt has its second line."),
+    ),
+}
+
+#: The same with one milestone and without a verification.
+ONE_CYCLE: Phases = {
+    (0, "assess"): (
+        note("plan", f"- [ ] {FIRST}\n"), note("contract", CONTRACT), finish("One milestone.")
+    ),
+    (1, "review"): (finish("The plan is good."),),
+    (1, "implement"): (
+        bash("pwd"),
+        write("one.txt", "one\n"),
+        commit("one.txt", message=FIRST),
+        read_plan,
+        check_off(FIRST),
+        note("worklog/cycle-1", "Wrote one.txt."),
+        finish("one.txt is there."),
     ),
 }
