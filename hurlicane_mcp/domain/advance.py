@@ -5,6 +5,7 @@ do, a workflow comes to an end, or to a block, within a bounded number of them.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -74,6 +75,12 @@ def advance(view: WorkflowView) -> Decision:
     if costs and view.is_budget_spent:
         return _incomplete(view, "its budget is spent")
     return decision
+
+
+def asks_for_checks(view: WorkflowView) -> bool:
+    """Whether what comes next depends on the checks, which may take an hour."""
+    failing = replace(view.evidence, failed_checks=("one",))
+    return advance(view) != advance(replace(view, evidence=failing))
 
 
 def _next(view: WorkflowView) -> Decision:
@@ -240,7 +247,7 @@ def _mend(view: WorkflowView, problems: tuple[str, ...], verifications: int) -> 
 def _verified(view: WorkflowView) -> Decision:
     has_failed = view.ended.status is JobStatus.FAILED
     if not has_failed and view.is_all_done:
-        return _finish(view)
+        return _finish(view) if view.ended.stopped_by is None else _unverified(view)
     failed = view.verifications + 1
     failure = view.ended.failure
     said = failure.reason if failure is not None else "it added milestones to the plan"
@@ -259,6 +266,15 @@ def _verified(view: WorkflowView) -> Decision:
     problem = f"Verification failed: {said}"
     where = Position(view.at.cycle + 1, Phase.IMPLEMENT)
     return Start(where, (problem,), (), view.idle_cycles, failed)
+
+
+def _unverified(view: WorkflowView) -> Decision:
+    """The verification was stopped before it said anything: that is no verdict."""
+    reason = f"{_named(view)} was stopped by its limit ({view.ended.stopped_by}) before its verdict"
+    if view.is_budget_spent:
+        return _incomplete(view, reason)
+    advice = f"See how far it came, then {_RESUME} verifies again."
+    return _block(view, BlockKind.VERIFICATION, f"{reason}.", advice)
 
 
 def _complete(view: WorkflowView) -> End:

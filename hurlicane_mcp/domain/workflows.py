@@ -58,6 +58,7 @@ class BlockKind(StrEnum):
     BUDGET = "budget"  #: the next phase asks for more than is left
     PUBLISHING = "publishing"
     PROMPT = "prompt"  #: a template of the user's cannot be rendered
+    FAULT = "fault"  #: the next phase cannot be begun, for a reason that nobody foresaw
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,6 +87,7 @@ class Ended:
     status: JobStatus
     failure: Failure | None = None
     result: str = ""
+    stopped_by: str | None = None  #: its limit, if that ended it and not its agent
 
 
 @dataclass(frozen=True, slots=True)

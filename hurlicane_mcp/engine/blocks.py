@@ -1,6 +1,6 @@
 """What callers get to read of workflows that are blocked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -40,10 +40,17 @@ def open_blocks(session: Session, job_ids: Sequence[str]) -> dict[str, BlockView
     return {row.id: view for row in rows if (view := BlockView.of(row)) is not None}
 
 
-def needs_person(session: Session, job_ids: Sequence[str], since: datetime) -> Sequence[str]:
-    """Those of *job_ids* that are workflows which were blocked after *since* for a person."""
+def needs_person(
+    session: Session, job_ids: Sequence[str], told: Mapping[str, datetime]
+) -> Sequence[str]:
+    """Those of *job_ids* that are workflows which wait for a person.
+
+    Without those whose block the caller was *told* of: when it last heard of each, by id.
+    """
     return [
         one
         for one, block in open_blocks(session, job_ids).items()
-        if block.heals_at is None and block.since is not None and block.since >= since
+        if block.heals_at is None
+        and block.since is not None
+        and (one not in told or block.since > told[one])
     ]

@@ -6,6 +6,8 @@ from pathlib import Path
 from hurlicane_mcp.engine.diffs import Diffs
 from hurlicane_mcp.engine.dispatcher import Launch
 from hurlicane_mcp.engine.worktrees import Worktrees
+from hurlicane_mcp.git import repository
+from hurlicane_mcp.store.tables import JobRow
 
 
 class Folders:
@@ -34,3 +36,12 @@ class Folders:
     async def left(self, attempt_id: str) -> None:
         """Note what the attempt, which has ended, changed. Never fails."""
         await self.diffs.note(attempt_id)
+
+
+def top_of(job: JobRow) -> Path | None:
+    """The top of the worktree of ours that *job* works somewhere below; None for any other."""
+    if job.worktree_id is None:
+        return None
+    folder = Path(job.work_dir)
+    top = repository.top_level(folder)
+    return None if top == folder else top

@@ -15,12 +15,12 @@ from sqlmodel import Session
 
 from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.attempts import AttemptState
-from hurlicane_mcp.domain.jobs import JobStatus
+from hurlicane_mcp.domain.jobs import JobKind, JobStatus
 from hurlicane_mcp.domain.texts import check_text
 from hurlicane_mcp.engine.access import Caller, Role, check_visible
 from hurlicane_mcp.engine.views import MessageView
 from hurlicane_mcp.errors import Conflict, HurlicaneError, Invalid
-from hurlicane_mcp.store import attempts, jobs, messages
+from hurlicane_mcp.store import attempts, jobs, messages, workflows
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.events import message_topic
 from hurlicane_mcp.store.tables import AttemptRow, MessageRow
@@ -72,7 +72,7 @@ class Messages:
 
         Raises:
             NotFound: unknown, or not below the caller's own job.
-            Conflict: the job is final.
+            Conflict: the job is final, or a workflow, which has no agent of its own.
             Invalid: empty, or longer than 16 KiB.
         """
         check_text("text", text)
@@ -89,7 +89,7 @@ class Messages:
             if caller.is_agent:
                 attempts.fence(session, caller.attempt_id, now)
             check_visible(session, caller, job_id)
-            _refuse_final(session, job_id)
+            _refuse_unread(session, job_id)
             same = messages.untold(session, job_id, caller.name, text)
             return MessageView.of(same or messages.add(session, job_id, caller.name, text, now))
 
@@ -188,7 +188,12 @@ def told_text(message: MessageRow) -> str:
     return f"[message from {message.sender}, {message.sent_at:%H:%M} UTC] {message.text}"
 
 
-def _refuse_final(session: Session, job_id: str) -> None:
-    status = jobs.statuses(session, [job_id])[job_id]
-    if JobStatus(status).is_final:
-        raise Conflict(f"Job {job_id} is {status} already: nobody would read the message.")
+def _refuse_unread(session: Session, job_id: str) -> None:
+    """Refuse a message that no agent would ever read."""
+    job = jobs.many(session, [job_id])[job_id]
+    if JobStatus(job.status).is_final:
+        raise Conflict(f"Job {job_id} is {job.status} already: nobody would read the message.")
+    if job.kind == JobKind.WORKFLOW:
+        phase = workflows.phase_of(session, workflows.get(session, job_id))
+        whom = f"tell the job of its phase, {phase.job_id}" if phase else "it is about to end"
+        raise Conflict(f"{job_id} is a workflow and has no agent of its own: {whom}.")

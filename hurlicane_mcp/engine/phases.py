@@ -31,7 +31,7 @@ from hurlicane_mcp.engine.workflow_facts import (
 from hurlicane_mcp.engine.workflow_prompts import PhaseFacts, WorkflowPrompts
 from hurlicane_mcp.errors import LimitReached
 from hurlicane_mcp.ids import new_id
-from hurlicane_mcp.store import jobs, notes
+from hurlicane_mcp.store import jobs, notes, wakes
 from hurlicane_mcp.store import workflows as store
 from hurlicane_mcp.store.tables import JobRow
 from hurlicane_mcp.store.workflow_tables import WorkflowRow
@@ -110,16 +110,17 @@ class Phases:
             "verifications": start.verifications,
             "milestones": draft.plan.total,
             "milestones_done": draft.plan.done,
+            "published": None,  # what comes now is not
             **values,
         }
         if at.phase.is_job:
-            job_id = new_id("job")
+            job_id, stop = new_id("job"), _bound(session, workflow, job, at.phase)
             try:
-                payer_id = budgets.payer_of_new(session, job, _stop(workflow, at.phase), job_id)
+                payer_id = budgets.payer_of_new(session, job, stop, job_id)
             except LimitReached as error:
-                block(session, workflow, _no_budget(str(error), start), now)
+                block(session, workflow, _no_budget(str(error), workflow), now)
                 return
-            child = self._job(workflow, job, at, job_id) | {
+            child = self._job(workflow, job, at, job_id, stop) | {
                 "payer_id": payer_id,
                 "created_at": now,
                 "description": draft.prompt,
@@ -130,9 +131,11 @@ class Phases:
             store.begin(session, workflow, {**place, **begun, "milestones_done": draft.plan.done})
         store.change(session, workflow, "phase", now, **changed)
 
-    def _job(self, workflow: WorkflowRow, job: JobRow, at: Position, job_id: str) -> dict[str, Any]:
+    def _job(
+        self, workflow: WorkflowRow, job: JobRow, at: Position, job_id: str, stop: Stop
+    ) -> dict[str, Any]:
         by = workflow.reviewer if at.phase in _BY_REVIEWER else workflow.implementer
-        step, stop = Step.stored(by), _stop(workflow, at.phase)
+        step = Step.stored(by)
         again = f", try {at.try_number}" if at.try_number > 1 else ""
         chain = self._chains.of_new(step.provider, step.model, None)
         return {
@@ -159,7 +162,12 @@ class Phases:
 
 
 def block(session: Session, workflow: WorkflowRow, found: Block, now: datetime) -> None:
-    """Have the workflow wait for a person, or for the moment when it is tried again."""
+    """Have the workflow wait for a person, or for the moment when it is tried again.
+
+    An agent that sleeps until the workflow is final is woken for what only somebody else can mend.
+    """
+    if found.heals_after is None:
+        wakes.release(session, workflow.id, now)
     heals_at = now + found.heals_after if found.heals_after is not None else None
     store.change(
         session,
@@ -183,7 +191,8 @@ def look_again(session: Session, workflow: WorkflowRow, now: datetime, **values:
     store.change(session, workflow, "resumed", now, **{**_UNBLOCKED, **values})
 
 
-def _no_budget(reason: str, start: Start) -> Block:
+def _no_budget(reason: str, workflow: WorkflowRow) -> Block:
+    """Nothing of the workflow changes: the end of its phase is judged anew when it goes on."""
     advice = (
         "Wait until other jobs of the same budget have ended, then resume_workflow (`hurlicane "
         "workflow resume {id}`); or cancel it."
@@ -192,9 +201,18 @@ def _no_budget(reason: str, start: Start) -> Block:
         BlockKind.BUDGET,
         reason,
         advice,
-        idle_cycles=start.idle_cycles,
-        verifications=start.verifications,
+        idle_cycles=workflow.idle_cycles,
+        verifications=workflow.verifications,
     )
+
+
+def _bound(session: Session, workflow: WorkflowRow, job: JobRow, phase: Phase) -> Stop:
+    """The bound of a phase's job, within what is free of the budget that pays for the workflow."""
+    stop = _stop(workflow, phase)
+    if stop.budget_usd is None or job.payer_id is None:
+        return stop
+    free = budgets.room(session, job.payer_id).free
+    return replace(stop, value=free) if 0 < free < stop.budget_usd else stop
 
 
 def _stop(workflow: WorkflowRow, phase: Phase) -> Stop:

@@ -32,24 +32,29 @@ class Publications:
     async def publish(self, workflow_id: str) -> None:
         """Publish, and store what came of it. May be repeated: what is there is looked at first.
 
+        Does nothing for one that is not at that any more: it was cancelled, say.
+
         Raises:
             GitFailed: the remote or the network refused.
         """
         wanted = await self._db.read(lambda session: self._wanted(session, workflow_id))
+        if wanted is None:
+            return
         published = await self._publisher.publish(wanted)
         now = self._clock.now()
         told = asdict(published) | {"conflicts": list(published.conflicts) or None}
 
         def change(session: Session) -> None:
             workflow = store.get(session, workflow_id)
-            is_publishing = workflow.phase == Phase.PUBLISH
-            if is_publishing and workflow.state == WorkflowState.RUNNING:
+            if _is_publishing(workflow):
                 store.change(session, workflow, "published", now, published=told)
 
         await self._db.write(change)
 
-    def _wanted(self, session: Session, workflow_id: str) -> Publication:
+    def _wanted(self, session: Session, workflow_id: str) -> Publication | None:
         workflow, job = store.get(session, workflow_id), jobs.get(session, workflow_id)
+        if not _is_publishing(workflow):
+            return None
         assert workflow.worktree_id is not None, "without a worktree nothing is published"
         worktree = worktrees.get(session, workflow.worktree_id)
         base_branch = workflow.base_branch or worktree.base_branch
@@ -62,6 +67,10 @@ class Publications:
             title=text.title,
             body=text.body,
         )
+
+
+def _is_publishing(workflow: WorkflowRow) -> bool:
+    return workflow.phase == Phase.PUBLISH and workflow.state == WorkflowState.RUNNING
 
 
 def _facts(session: Session, workflow: WorkflowRow, base_branch: str | None) -> PullRequestFacts:

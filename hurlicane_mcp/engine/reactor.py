@@ -5,7 +5,7 @@ phase begin twice, so a server that is killed anywhere goes on from its rows.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import anyio
@@ -16,6 +16,7 @@ from hurlicane_mcp.clock import Clock
 from hurlicane_mcp.domain.advance import advance, block_of
 from hurlicane_mcp.domain.attempts import Outcome, OutcomeKind
 from hurlicane_mcp.domain.failures import FailureKind
+from hurlicane_mcp.domain.texts import storable
 from hurlicane_mcp.domain.workflows import (
     Block,
     BlockKind,
@@ -30,7 +31,7 @@ from hurlicane_mcp.engine.phases import Draft, Phases, block, look_again
 from hurlicane_mcp.engine.publications import Publications
 from hurlicane_mcp.engine.workflow_facts import Known, WorkflowFacts, is_current, view_of
 from hurlicane_mcp.engine.workflow_views import summary_of
-from hurlicane_mcp.errors import HurlicaneError, StoreUnavailable
+from hurlicane_mcp.errors import HurlicaneError, OwnershipLost, StoreClosed, StoreUnavailable
 from hurlicane_mcp.logs import about
 from hurlicane_mcp.store import events, jobs
 from hurlicane_mcp.store import workflows as store
@@ -45,6 +46,8 @@ _AFTER_A_FAULT = timedelta(seconds=1)
 OVERDUE = timedelta(seconds=30)
 #: Between two looks for such.
 RECONCILE = timedelta(minutes=1)
+#: Errors that say nothing of a workflow: nothing can be stored now.
+_AWAY = (StoreUnavailable, StoreClosed, OwnershipLost)
 #: Blocks after which the phase itself is tried again; after the others its end is judged anew.
 _REPEATED = frozenset({BlockKind.PHASE_FAILED, BlockKind.PHASE_CANCELLED, BlockKind.VERIFICATION})
 
@@ -94,10 +97,11 @@ class Reactor:
             await self._db.write(lambda session, one=workflow_id: self._note_lost(session, one))
 
     async def step(self, workflow_id: str) -> bool:
-        """Do what is due for one workflow; whether anything was.
+        """Do what is due for one workflow; whether anything was. What keeps it from going on blocks
+        it, whatever that is.
 
         Raises:
-            HurlicaneError: the store is away, or something that only a person can mend.
+            StoreUnavailable, StoreClosed, OwnershipLost: the store is away.
         """
         now = self._clock.now()
         due = await self._db.read(lambda session: store.due(session, now, workflow_id))
@@ -108,17 +112,19 @@ class Reactor:
         kind = BlockKind.PUBLISHING if is_publishing else BlockKind.WORKTREE
         try:
             known = await self._facts.look(workflow_id)
+            if workflow.state == WorkflowState.RUNNING:
+                known = await self._facts.judge(workflow_id, known)
             if is_publishing and workflow.state == WorkflowState.RUNNING:
                 await self._publications.publish(workflow_id)
             kind = BlockKind.PROMPT
             ready = await self._db.read(lambda session: self._prepare(session, workflow_id, known))
-        except StoreUnavailable:
+            kind = BlockKind.FAULT
+            await self._db.write(lambda session: self._move(session, workflow, known, ready))
+        except _AWAY:
             raise
-        except HurlicaneError as error:
-            found = block_of(kind, str(error), workflow.heals)
+        except Exception as error:  # unless it is told so, it would be tried for ever, in silence
+            found = block_of(kind, _in_words(error), workflow.heals)
             await self._db.write(lambda session: self._block(session, workflow, found))
-            return True
-        await self._db.write(lambda session: self._move(session, workflow, known, ready))
         return True
 
     async def _begin_due(self, tasks: TaskGroup) -> float | None:
@@ -159,7 +165,8 @@ class Reactor:
             return _Ready(start, draft)
         decision = advance(view_of(session, workflow, job, known))
         if isinstance(decision, Start):
-            return _Ready(decision, self._phases.draft(session, workflow, decision, known))
+            start = _placed(session, workflow, decision)
+            return _Ready(decision, self._phases.draft(session, workflow, start, known))
         return _Ready(decision)
 
     def _move(self, session: Session, seen: WorkflowRow, known: Known, ready: "_Ready") -> None:
@@ -246,6 +253,12 @@ class _Ready:
     draft: Draft | None = None
 
 
+def _placed(session: Session, workflow: WorkflowRow, start: Start) -> Start:
+    """*start* at a try that has not begun yet: a person may have gone back to an earlier phase."""
+    at = start.position
+    return replace(start, position=max(at, store.next_try(session, workflow, at.cycle, at.phase)))
+
+
 def _end(session: Session, workflow: WorkflowRow, decision: End, clock: Clock) -> None:
     result = summary_of(session, workflow, decision)
     outcome = Outcome(OutcomeKind.DONE, result)
@@ -265,8 +278,16 @@ def _is_final(workflow: WorkflowRow) -> bool:
     return workflow.state not in (WorkflowState.RUNNING, WorkflowState.BLOCKED)
 
 
+def _in_words(error: Exception) -> str:
+    """Why a workflow cannot go on. What nobody foresaw is logged as well."""
+    if isinstance(error, HurlicaneError):
+        return str(error)
+    log.error("the workflow is blocked by an error", exc_info=error)
+    return storable(f"The server met an error: {type(error).__name__}: {error}")
+
+
 def _tell(what: str, error: Exception) -> None:
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, _AWAY):
         log.warning("%s: %s", what, error)
     else:
         log.error("%s", what, exc_info=error)

@@ -32,7 +32,7 @@ from hurlicane_mcp.engine.dispatcher import Launch
 from hurlicane_mcp.engine.environment import environment_of
 from hurlicane_mcp.engine.exits import ExitChecks, note_failed_exit
 from hurlicane_mcp.engine.finishing import call_limit
-from hurlicane_mcp.engine.folders import Folders
+from hurlicane_mcp.engine.folders import Folders, top_of
 from hurlicane_mcp.engine.handover import handover_of
 from hurlicane_mcp.engine.persistence import persist
 from hurlicane_mcp.engine.presence import Presences
@@ -311,6 +311,7 @@ class Runs:
             hooks_url=self._hooks_url,
             edit_gate=self._edit_gate if job.enforce_locks else None,
             interactive=job.interactive,
+            top=top_of(job),
             max_turns=rest.turns,
             max_budget_usd=rest.usd,
         )

@@ -1,7 +1,7 @@
 """Blocking calls: whoever waits hears within milliseconds, and waiting costs no slot."""
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -86,7 +86,8 @@ class Waiting:
         """The jobs, as soon as all of them (with *any_*: one of them) are final, or time is up.
 
         Earlier if a message comes for the caller, or if one of them is a workflow that is blocked
-        until somebody does something. Calling again with the same ids is always safe.
+        until somebody does something; an agent is told once of each such block, also of one from
+        before the call. Calling again with the same ids is always safe.
 
         Raises:
             Invalid: no ids, or more than 200.
@@ -103,14 +104,18 @@ class Waiting:
         interrupted, since = False, self._clock.now()
         # The ear comes first: what changes after the reading rings it.
         with self._db.bell.listen(final_topic(one) for one in wanted) as ear:
-            pending = await self._db.read(lambda session: _first_look(session, caller, wanted))
+            told = await self._db.read(lambda session: _told(session, caller, wanted, since))
+
+            pending, stuck = await self._db.read(lambda session: _look(session, wanted, told))
 
             async def over() -> bool:
-                nonlocal pending
-                pending, stuck = await self._db.read(lambda s: _look(s, wanted, since))
+                pending, stuck = await self._db.read(lambda s: _look(s, wanted, told))
                 return bool(stuck) or is_over(pending)
 
-            if not is_over(pending):
+            if stuck:  # that it is told is noted by a wait as well
+                async with self.noted(caller, "jobs", wanted):
+                    pass
+            elif not is_over(pending):
                 interrupted = await self.until_rung(
                     caller, "jobs", wanted, ear, over, beat, timeout
                 )
@@ -236,10 +241,15 @@ async def beating(clock: Clock, beat: Beat, doing: Callable[[], str]) -> AsyncGe
         raise failure
 
 
-def _first_look(session: Session, caller: Caller, job_ids: tuple[str, ...]) -> Sequence[str]:
+def _told(
+    session: Session, caller: Caller, job_ids: tuple[str, ...], now: datetime
+) -> Mapping[str, datetime]:
+    """When the caller last heard of each of these jobs; operators hear what comes from now on."""
     check_reader(session, caller)
     check_visible(session, caller, *job_ids)
-    return _pending(session, job_ids)
+    if not caller.is_agent:
+        return dict.fromkeys(job_ids, now)
+    return waits.answered(session, caller.attempt_id, "jobs", job_ids)
 
 
 def _pending(session: Session, job_ids: tuple[str, ...]) -> Sequence[str]:
@@ -248,11 +258,11 @@ def _pending(session: Session, job_ids: tuple[str, ...]) -> Sequence[str]:
 
 
 def _look(
-    session: Session, job_ids: tuple[str, ...], since: datetime
+    session: Session, job_ids: tuple[str, ...], told: Mapping[str, datetime]
 ) -> tuple[Sequence[str], Sequence[str]]:
-    """Those that are not final, and the workflows among them that were blocked after *since*."""
+    """Those that are not final, and the workflows among them whose block is news to the caller."""
     pending = _pending(session, job_ids)
-    return pending, needs_person(session, pending, since)
+    return pending, needs_person(session, pending, told)
 
 
 def _answer(session: Session, job_ids: tuple[str, ...]) -> WaitAnswer:

@@ -1,13 +1,16 @@
 """What decides a workflow's way: its rows, its plan, and what git and its checks say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 from sqlmodel import Session
 
 from hurlicane_mcp.domain import milestones
-from hurlicane_mcp.domain.checks import parse_checks
+from hurlicane_mcp.domain.advance import asks_for_checks
+from hurlicane_mcp.domain.checks import Check, parse_checks
 from hurlicane_mcp.domain.failures import Failure, FailureKind
 from hurlicane_mcp.domain.jobs import JobStatus
 from hurlicane_mcp.domain.workflows import (
@@ -19,12 +22,13 @@ from hurlicane_mcp.domain.workflows import (
     WorkflowView,
 )
 from hurlicane_mcp.engine import budgets
-from hurlicane_mcp.engine.checks import Checks, Place
+from hurlicane_mcp.engine.checks import CheckResult, Checks, Place
 from hurlicane_mcp.engine.worktrees import Worktrees
 from hurlicane_mcp.git import history, repository
 from hurlicane_mcp.store import jobs, notes, worktrees
 from hurlicane_mcp.store import workflows as store
 from hurlicane_mcp.store.database import Database
+from hurlicane_mcp.store.events import final_topic
 from hurlicane_mcp.store.tables import JobRow
 from hurlicane_mcp.store.workflow_tables import WorkflowRow, WorktreeRow
 
@@ -70,24 +74,61 @@ class WorkflowFacts:
         self._checks = checks
 
     async def look(self, workflow_id: str) -> Known:
-        """What git says of the workflow's folder, and its checks if the plan says all is done.
+        """What git says of the workflow's folder; nothing of its checks.
 
         Raises:
             GitFailed, NotWritable: its folder cannot be looked at.
         """
         workflow, job, written, base = await self._db.read(lambda s: _rows(s, workflow_id))
-        if workflow.worktree_id is not None:
-            await self._worktrees.prepare(workflow.worktree_id)
-            job = await self._db.read(lambda session: jobs.get(session, workflow_id))
+        job = await self._worktrees.ready(job)
         known = await anyio.to_thread.run_sync(_look, Path(job.work_dir), workflow, base)
-        known = replace(known, notes=written)
-        found = parse_checks(workflow.checks)
-        if not written.is_done or not found:
-            return known
-        place = Place(Path(job.work_dir), workflow.start_sha, None, None)
-        results = await self._checks.run(place, found, _silent)
+        return replace(known, notes=written)
+
+    async def judge(self, workflow_id: str, known: Known) -> Known:
+        """*known* with what the checks say, which run only if they decide what comes next.
+
+        Raises:
+            LaunchFailed: a check cannot be run now.
+        """
+
+        def query(session: Session) -> tuple[Place, Sequence[Check]]:
+            workflow, job = store.get(session, workflow_id), jobs.get(session, workflow_id)
+            checks = parse_checks(workflow.checks)
+            decide = bool(checks) and asks_for_checks(view_of(session, workflow, job, known))
+            return Place(Path(job.work_dir), workflow.start_sha), checks if decide else ()
+
+        place, checks = await self._db.read(query)
+        results = await self._while_open(workflow_id, place, checks) if checks else ()
         failed = tuple(f"{one.check.name}: {one.told}" for one in results if not one.passed)
         return replace(known, evidence=replace(known.evidence, failed_checks=failed))
+
+    async def _while_open(
+        self, workflow_id: str, place: Place, checks: Sequence[Check]
+    ) -> Sequence[CheckResult]:
+        """What the checks bring. The end of the workflow ends them: nobody asks any more then."""
+        results: Sequence[CheckResult] = ()
+        failure: Exception | None = None
+        # The ear comes first: what changes after the reading rings it.
+        with self._db.bell.listen([final_topic(workflow_id)]) as ear:
+            async with anyio.create_task_group() as tasks:
+
+                async def watch() -> None:
+                    while not self._db.bell.closed:
+                        known = await self._db.read(lambda s: jobs.statuses(s, [workflow_id]))
+                        if JobStatus(known[workflow_id]).is_final:
+                            break
+                        await ear.heard()
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(watch)
+                try:
+                    results = await self._checks.run(place, checks, _silent)
+                except Exception as error:  # out of a task group it would come inside another one
+                    failure = error
+                tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return results
 
 
 def view_of(session: Session, workflow: WorkflowRow, job: JobRow, known: Known) -> WorkflowView:
@@ -148,7 +189,9 @@ def plan_of(session: Session, workflow_id: str, project: str) -> str:
 
 def _rows(session: Session, workflow_id: str) -> tuple[WorkflowRow, JobRow, Notes, str | None]:
     workflow, job = store.get(session, workflow_id), jobs.get(session, workflow_id)
-    implementation = store.implementation_of(session, workflow, workflow.cycle)
+    # A review that is tried again is about the cycle before it.
+    reviewed = workflow.cycle - (workflow.phase == Phase.REVIEW)
+    implementation = store.implementation_of(session, workflow, reviewed)
     base = implementation.base_sha if implementation else None
     written = _notes(session, workflow_id, job.project)
     return workflow, job, written, None if written.is_done else base
@@ -173,8 +216,11 @@ def _look(folder: Path, workflow: WorkflowRow, base: str | None) -> Known:
     if repository.top_level(folder) is None:
         return Known(Evidence(is_repository=False))
     state = history.state_of(folder)
-    start = workflow.start_sha or state.head
-    found = history.commits(folder, start, state.head)
+    if not state.head:  # before the first commit
+        return Known(Evidence(True, state.branch, None, state.dirty))
+    # Without a start there was no repository, or nothing in it: all of it is the workflow's work.
+    found = history.commits(folder, workflow.start_sha, state.head)
+    start = workflow.start_sha or history.empty_tree(state.head)
     evidence = Evidence(True, state.branch, state.head, state.dirty, len(found))
     since = base or start
     diff = history.diff_summary(folder, since, state.head, MAX_DIFF)
@@ -188,7 +234,7 @@ def _ended(session: Session, job_id: str) -> Ended:
     failure = None
     if job.failure_kind is not None:
         failure = Failure(FailureKind(job.failure_kind), job.failure_reason or "")
-    return Ended(JobStatus(job.status), failure, job.result)
+    return Ended(JobStatus(job.status), failure, job.result, job.stopped_by)
 
 
 async def _silent(seconds: float, what: str) -> None:

@@ -230,7 +230,9 @@ class Workflows:
         mode = StopMode.COMPLETION if spec.budget_usd is None else StopMode.BUDGET
         stop = Stop(mode, spec.budget_usd)
         payer_id = budgets.payer_of_new(session, parent, stop, workflow_id)
-        crew = self._crews.of(spec.implementer, spec.reviewer, has_budget=payer_id is not None)
+        bounds = (payer_id, *(one.budget_usd for one in spec.stops.values()))
+        has_budget = any(one is not None for one in bounds)
+        crew = self._crews.of(spec.implementer, spec.reviewer, has_budget=has_budget)
         values = self._job(spec, place, parent, crew.implementer, workflow_id)
         values |= {"created_at": now, "started_at": now, "payer_id": payer_id}
         values |= {"stop_mode": stop.mode, "stop_value": stop.value}

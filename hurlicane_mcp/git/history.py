@@ -6,8 +6,10 @@ worker thread. All functions raise GitFailed if git cannot answer.
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from hurlicane_mcp.domain.texts import storable
@@ -26,6 +28,13 @@ _PLAIN: Final = (
 _TOTALS: Final = re.compile(
     r"^ (\d+) files? changed(?:, (\d+) insertions?\(\+\))?(?:, (\d+) deletions?\(-\))?$",
     re.MULTILINE,
+)
+#: By the length of a repository's ids: SHA-1 and SHA-256 (`git hash-object -t tree /dev/null`).
+_EMPTY_TREES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+        64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+    }
 )
 #: Bytes that are kept free for the sentence about what is left out.
 _NOTICE: Final = 120
@@ -82,12 +91,15 @@ def state_of(folder: Path) -> TreeState:
     )
 
 
-def commits(folder: Path, base: str, head: str) -> tuple[Commit, ...]:
-    """The commits of *head* that *base* does not have, newest first, at most 200."""
+def commits(folder: Path, base: str | None, head: str) -> tuple[Commit, ...]:
+    """The commits of *head* that *base* does not have, newest first, at most 200.
+
+    Without a base all of them.
+    """
     told = run_git(
         *(folder, "log", "-z", "--format=tformat:%H %s", "--encoding=UTF-8", "--no-color"),
         *("--no-show-signature", f"--max-count={MAX_COMMITS}"),
-        *("--end-of-options", f"{base}..{head}", "--"),
+        *("--end-of-options", f"{base}..{head}" if base else head, "--"),
     )
     lines = (one.decode(errors="replace") for one in told.stdout.split(b"\0") if one)
     return tuple(Commit(*line.partition(" ")[::2]) for line in lines)
@@ -141,6 +153,14 @@ def diff_summary(folder: Path, base: str, head: str, max_bytes: int) -> str:
         return text
     shown = whole_lines(text, max_bytes - _NOTICE)
     return shown + _left_out(stat, shown[len(stat) :])
+
+
+def empty_tree(head: str) -> str:
+    """What the first commit of the repository of the commit *head* is compared with.
+
+    Git knows the tree without any file in every repository, by the id that its hash gives it.
+    """
+    return _EMPTY_TREES[len(head)]
 
 
 def whole_lines(text: str, max_bytes: int) -> str:

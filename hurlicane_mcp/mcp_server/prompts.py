@@ -3,8 +3,9 @@
 Operators only: prompts are chosen by people, and an agent's CLI would list them for nobody.
 """
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from mcp import MCPError
 from mcp.server.mcpserver.prompts import Prompt
@@ -24,6 +25,13 @@ _Diff: TypeAlias = Annotated[str, Field(description="The changes; with them, cod
 _Since: TypeAlias = Annotated[
     str, Field(description="Instead of a diff: the commit or branch since which code is reviewed")
 ]
+
+_SPACE: Final = re.compile(r"\s")
+_SPLIT: Final = """\
+{words} …
+
+That is only its beginning: the CLI has cut it at the spaces. All of it stands behind the command \
+with which the user asked for this prompt (`<command-args>`). If nothing does, ask the user."""
 
 
 class WorkPrompts:
@@ -68,6 +76,11 @@ class WorkPrompts:
     def _of(
         self, phase: Phase, task: str, plan: str, contract: str, diff: str = "", since: str = ""
     ) -> str:
+        if task and plan and not _SPACE.search(plan):
+            # No plan is one word. Claude Code (2.1.330, November 2026) gives the first word behind
+            # its command to the first argument, the second one to the second, and drops the rest.
+            words = " ".join(filter(None, (task, plan, contract, diff, since)))
+            task, plan, contract, diff, since = _SPLIT.format(words=words), "", "", "", ""
         try:
             return self._prompts.alone(phase, task, plan, contract, diff, since)
         except Invalid as error:  # other errors are masked by the SDK

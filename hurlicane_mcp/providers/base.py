@@ -34,6 +34,7 @@ class LaunchRequest:
     hooks_url: str | None = None  #: where the CLI may send its hooks, if it has such
     edit_gate: EditGate | None = None  #: None: edits need no file lock
     interactive: bool = False  #: in a terminal: with the CLI's own screen instead of a stream
+    top: Path | None = None  #: of the worktree that is all its own, if it works further below
     max_turns: int | None = None  #: for CLIs that count themselves; those of this process
     max_budget_usd: Decimal | None = None  #: the same for what this process may cost
 

@@ -256,6 +256,7 @@ def _files(request: LaunchRequest, call_limit_ms: int) -> dict[Path, str]:
 def _file_flags(request: LaunchRequest) -> tuple[str, ...]:
     servers, settings = request.run_dir / SERVERS, request.run_dir / SETTINGS
     return (
+        *(("--add-dir", str(request.top)) if request.top is not None else ()),
         *("--mcp-config", str(servers), "--strict-mcp-config"),
         *(("--settings", str(settings)) if has_hooks(request) else ()),
     )

@@ -135,7 +135,8 @@ class CodexProvider:
             argv += ["-c", f"{key}={value}"]
         if self.sandbox == "workspace-write":
             # Else `git commit` fails: Codex keeps `.git` read-only inside the work tree.
-            for folder in _git_folders(request.work_dir):
+            own = (request.top,) if request.top is not None else ()
+            for folder in (*own, *_git_folders(request.work_dir)):
                 argv += ["--add-dir", str(folder)]
         if request.model is not None:
             argv += ["-m", request.model]

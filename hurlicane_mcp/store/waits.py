@@ -1,6 +1,6 @@
 """Open waits: who is inside a blocking call, and for what."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import insert, update
@@ -62,6 +62,22 @@ def last_of(session: Session, attempt_ids: Sequence[str]) -> dict[str, WaitRow]:
     )
     found = session.exec(select(WaitRow).where(col(WaitRow.seq).in_(newest))).all()
     return {wait.attempt_id: wait for wait in found}
+
+
+def answered(
+    session: Session, attempt_id: str, kind: str, targets: Iterable[str]
+) -> dict[str, datetime]:
+    """When a wait of this kind for each of *targets* was last answered, of those that had one."""
+    query = select(WaitRow).where(
+        col(WaitRow.attempt_id) == attempt_id,
+        col(WaitRow.kind) == kind,
+        col(WaitRow.ended_by) == "answered",
+    )
+    wanted, found = frozenset(targets), dict[str, datetime]()
+    for wait in session.exec(query.order_by(col(WaitRow.seq))).all():
+        if wait.closed_at is not None:
+            found |= dict.fromkeys(wanted.intersection(wait.targets), wait.closed_at)
+    return found
 
 
 def broken_off(session: Session, attempt: AttemptRow) -> WaitRow | None:

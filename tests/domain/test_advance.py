@@ -14,6 +14,7 @@ from hurlicane_mcp.domain.advance import (
     MAX_REPAIRS,
     MAX_VERIFICATIONS,
     advance,
+    asks_for_checks,
     block_of,
     heal_delay,
 )
@@ -191,6 +192,25 @@ def test_the_third_failed_verification_blocks() -> None:
     found = blocked(advance(asked))
     assert found.kind is BlockKind.VERIFICATION
     assert found.verifications == 0, "a person who resumes gives it three more"
+
+
+def test_a_verification_that_its_limit_stopped_is_no_verdict() -> None:
+    stopped = Ended(JobStatus.DONE, stopped_by="turns")
+    asked = view(2, Phase.VERIFY, done=2, verify=True, ended=stopped)
+    block = blocked(advance(asked))
+    assert (block.kind, block.verifications) == (BlockKind.VERIFICATION, 0)
+    assert "its limit (turns)" in block.reason
+    assert ended(advance(replace(asked, is_budget_spent=True))).state is WorkflowState.INCOMPLETE
+    assert started(advance(replace(asked, done=1))) == Position(3, Phase.IMPLEMENT)
+
+
+def test_checks_are_asked_for_only_when_they_decide() -> None:
+    assert asks_for_checks(view(2, Phase.REVIEW, done=2))
+    assert asks_for_checks(view(2, Phase.VERIFY, done=2, verify=True))
+    assert asks_for_checks(view(3, Phase.IMPLEMENT, done=2)), "no review follows the last cycle"
+    assert not asks_for_checks(view(2, Phase.IMPLEMENT, done=2)), "a review follows anyway"
+    assert not asks_for_checks(view(2, Phase.REVIEW, done=1))
+    assert not asks_for_checks(view(2, Phase.PUBLISH, done=2))
 
 
 def test_two_implementations_without_progress_block() -> None:

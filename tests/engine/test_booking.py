@@ -252,7 +252,9 @@ async def test_what_was_booked_before_the_model_was_known_is_booked_under_its_na
     assert [(one.model, one.turns, one.input_tokens) for one in used] == [
         ("m", row.turns, row.input_tokens)
     ]
-    told = await db.read(lambda session: events.after(session, 0, limit=10, kinds=["attempt.model"]))
+    told = await db.read(
+        lambda session: events.after(session, 0, limit=10, kinds=["attempt.model"])
+    )
     assert [event.data for event in told] == [{"model": "m"}]
 
 

@@ -75,6 +75,17 @@ async def test_a_review_is_of_the_plan_unless_there_are_changes(endpoint: McpEnd
     assert "(`git diff main HEAD`)" in since
 
 
+async def test_a_task_that_claude_code_has_cut_at_its_spaces_is_no_plan(
+    endpoint: McpEndpoint,
+) -> None:
+    text = await got(endpoint, "review", task="Write", plan="two", contract="files", diff="with")
+
+    assert "````text\nWrite two files with …\n\n" in text
+    assert "`<command-args>`" in text
+    for heading in ("## Plan\n", "## Contract\n", "Changes:\n"):
+        assert heading not in text
+
+
 async def test_without_a_task_there_is_no_prompt(endpoint: McpEndpoint) -> None:
     empty, missing = (
         await refusal(endpoint, "assess", task=" "),

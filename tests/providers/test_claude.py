@@ -57,6 +57,15 @@ def test_a_fresh_run_gets_its_prompt_by_stdin_and_everything_else_by_flags(
     assert spec.stdin == "Do it."
 
 
+def test_below_its_own_worktree_an_agent_may_edit_all_of_it(
+    asked: LaunchRequest, programs: Path, tmp_path: Path
+) -> None:
+    provider = ClaudeProvider(str(programs / "claude"))
+    argv = provider.launch(replace(asked, top=tmp_path / "tree")).argv
+    assert argv[argv.index("--add-dir") + 1] == str(tmp_path / "tree")
+    assert "--add-dir" not in provider.launch(asked).argv
+
+
 def test_a_model_and_a_session_are_named_by_flags(asked: LaunchRequest, programs: Path) -> None:
     spec = ClaudeProvider(str(programs / "claude")).launch(
         replace(asked, model="sonnet[1m]", resume="0a64c6d7")

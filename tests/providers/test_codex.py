@@ -166,6 +166,15 @@ def test_an_agent_in_a_worktree_may_commit(
     }
 
 
+def test_below_its_own_worktree_an_agent_may_write_to_all_of_it(
+    asked: LaunchRequest, programs: Path, repository: Path
+) -> None:
+    below = repository / "src"
+    below.mkdir()
+    folders = writable(below, replace(asked, top=repository), programs, "workspace-write")
+    assert folders == {repository, repository / ".git"}
+
+
 @pytest.mark.parametrize("sandbox", ["read-only", "danger-full-access"])
 def test_another_sandbox_needs_no_more_folders(
     sandbox: Sandbox, asked: LaunchRequest, programs: Path, repository: Path

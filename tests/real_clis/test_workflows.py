@@ -1,4 +1,4 @@
-"""Workflows of the real CLIs, one of which implements and one reviews; their models are scripted."""
+"""Workflows of the real CLIs: one implements, the other reviews. Only the models are scripted."""
 
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ async def test_claude_implements_and_codex_reviews_and_verifies(tmp_path: Path) 
     hook = places.folder / ".git" / "hooks" / "commit-msg"
     hook.write_text('#!/bin/sh\necho "\nHooked: yes" >> "$1"\n', encoding="utf-8")
     hook.chmod(0o755)
-    settings = {"gh_bin": gh.program, "provider": "claude"}
-    with trial(tmp_path, by_phase(TWO_CYCLES), **settings) as on:
+    script = by_phase(TWO_CYCLES)
+    with trial(tmp_path, script, provider="claude", gh_bin=gh.program) as on:
         view = await run(on, places.folder, verify=True, publish="pull_request")
         assert view["state"] == "complete", view
         written = notes(on, view)
@@ -172,7 +172,7 @@ async def test_a_phase_goes_on_with_the_next_model_when_its_own_one_refuses(tmp_
 def test_codex_commits_in_a_worktree_what_its_checks_want(tmp_path: Path) -> None:
     """Its sandbox is open there and in the repository, and closed around them."""
     places = repository(tmp_path)
-    outside = (places.folder, places.folder.parent, tmp_path)
+    outside = (places.folder, tmp_path)
     script = in_order(
         shell("echo one > one.txt; touch " + " ".join(f"{one}/outside" for one in outside)),
         finish("Done, I think."),
@@ -187,6 +187,6 @@ def test_codex_commits_in_a_worktree_what_its_checks_want(tmp_path: Path) -> Non
         told = on.outcome(job)
         assert (told["status"], told["result"]) == ("done", "Committed."), told
         assert subjects(places.folder, f"main..{told['branch']}") == [FIRST]
-        (failed,) = on.events(job, "checks.failed")
+        (failed,) = on.events(job, "job.checks_failed")
         assert "?? one.txt" in failed["data"]["told"]
     assert not any((folder / "outside").exists() for folder in outside)

@@ -16,7 +16,7 @@ from tests.real_clis.anthropic_endpoint import anthropic_endpoint
 from tests.real_clis.model_endpoint import ModelRequest, ScriptedModel
 from tests.real_clis.model_script import HttpError, Script
 from tests.real_clis.openai_endpoint import openai_endpoint
-from tests.real_clis.sandbox import make_sandbox
+from tests.real_clis.sandbox import Sandbox, make_sandbox
 from tests.stories.server import RunningServer, running_server
 
 OPUS, SONNET = "claude-opus-5-5", "claude-sonnet-5-5"
@@ -30,6 +30,7 @@ class Trial:
     claude: ScriptedModel
     codex: ScriptedModel
     catalog: Catalog  #: the server's
+    sandbox: Sandbox  #: where a person would start the CLIs
 
     def create(self, description: str, **values: Any) -> str:
         """The id of a new job of Claude Code, unless *values* say otherwise."""
@@ -119,6 +120,6 @@ def trial(
             catalog = Catalog.load(file)
         server = running_server(root / "data", sandbox.work_dir, settings, environment)
         try:
-            yield Trial(server, anthropic, openai, catalog)
+            yield Trial(server, anthropic, openai, catalog, sandbox)
         finally:
             server.stop()

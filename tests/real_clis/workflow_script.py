@@ -1,4 +1,4 @@
-"""A task for workflows of the real CLIs: what the models of its phases do, told apart by the prompt.
+"""A task for workflows of the real CLIs: what the models do in each phase that a prompt names.
 
 What they do is what `tests/stories/workflow_task.py` has scripted agents do: two cycles, a `Fix:`
 milestone, a verification. Here the tools are the CLIs' own, and the models see what the CLIs show.
@@ -185,7 +185,9 @@ TWO_CYCLES: Phases = {
 #: The same with one milestone and without a verification.
 ONE_CYCLE: Phases = {
     (0, "assess"): (
-        note("plan", f"- [ ] {FIRST}\n"), note("contract", CONTRACT), finish("One milestone.")
+        note("plan", f"- [ ] {FIRST}\n"),
+        note("contract", CONTRACT),
+        finish("One milestone."),
     ),
     (1, "review"): (finish("The plan is good."),),
     (1, "implement"): (
