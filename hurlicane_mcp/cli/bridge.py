@@ -64,12 +64,20 @@ REPEATABLE: Final = frozenset(
         "set_model_limit",
         "clear_model_limit",
         "cancel_job",
+        "create_workflow",
+        "get_workflow",
+        "list_workflows",
+        "resume_workflow",
+        "cancel_workflow",
+        "check_file_locks",
         "read_note",
         "write_note",
         "list_notes",
         "watch_notes",
     }
 )
+#: Tools that make something: with a key the second call returns what the first one made.
+CREATIONS: Final = frozenset({"create_job", "create_workflow"})
 _LOST: Final = (httpx2.NetworkError, httpx2.RemoteProtocolError)
 
 
@@ -244,7 +252,7 @@ def _may_be_repeated(message: Message) -> bool:
 def _with_key(message: Message) -> Message:
     """*message*; if it creates a job, with a key, so that sending it twice creates one."""
     params = _object(message.get("params"))
-    if message["method"] != "tools/call" or params.get("name") != "create_job":
+    if message["method"] != "tools/call" or params.get("name") not in CREATIONS:
         return message
     arguments = {"idempotency_key": uuid.uuid4().hex} | _object(params.get("arguments"))
     return {**message, "params": {**params, "arguments": arguments}}

@@ -56,6 +56,9 @@ OPTIONS: Final = (
     "daily_budget",
     "project_budget",
     "classify",
+    "worktree_retention",
+    "locks_fail_open",
+    "gh_bin",
     "log_level",
 )
 

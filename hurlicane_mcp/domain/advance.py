@@ -27,7 +27,7 @@ from hurlicane_mcp.domain.workflows import (
 MAX_REPAIRS = 2  #: jobs that may mend a plan without milestones
 MAX_IDLE_CYCLES = 2  #: implementations in a row without progress
 MAX_VERIFICATIONS = 3
-MAX_HEALS = 5  #: blocks in a row that are tried again by themselves
+MAX_HEALS = 5  #: failures in a row after which a phase is tried again by itself; it costs money
 FIRST_HEAL = timedelta(minutes=1)
 LAST_HEAL = timedelta(minutes=30)
 NAMED = 5  #: files and checks that are named in one sentence
@@ -111,9 +111,12 @@ def heal_delay(heals: int) -> timedelta:
 
 
 def block_of(kind: BlockKind, reason: str, heals: int) -> Block:
-    """A block by what surrounds the workflow, such as its worktree: it heals when that does."""
-    after = heal_delay(heals) if heals < MAX_HEALS else None
-    return Block(kind, reason, f"Mend what the reason names, then {_RESUME}.", after)
+    """A block by what surrounds the workflow, such as its worktree or a remote that is away.
+
+    Looking again costs nothing, so it is tried until the cause is gone.
+    """
+    advice = f"Mend what the reason names, then {_RESUME}."
+    return Block(kind, reason, advice, heal_delay(heals))
 
 
 def _is_verdict(view: WorkflowView) -> bool:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pydantic import BaseModel
 from sqlmodel import Session
 
+from hurlicane_mcp.domain.advance import MAX_HEALS
 from hurlicane_mcp.domain.workflows import WorkflowState
 from hurlicane_mcp.store import workflows
 from hurlicane_mcp.store.workflow_tables import WorkflowRow
@@ -19,6 +20,12 @@ class BlockView(BaseModel):
     advice: str
     since: datetime | None = None
     heals_at: datetime | None = None  #: it is tried again by itself then
+    tries: int = 0  #: how often in a row it was tried again by itself
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether nothing but a person is likely to help."""
+        return self.heals_at is None or self.tries >= MAX_HEALS
 
     @staticmethod
     def of(workflow: WorkflowRow) -> "BlockView | None":
@@ -31,6 +38,7 @@ class BlockView(BaseModel):
             advice=workflow.blocked_advice,
             since=workflow.blocked_at,
             heals_at=workflow.heals_at,
+            tries=workflow.heals,
         )
 
 
@@ -50,7 +58,7 @@ def needs_person(
     return [
         one
         for one, block in open_blocks(session, job_ids).items()
-        if block.heals_at is None
+        if block.needs_person
         and block.since is not None
         and (one not in told or block.since > told[one])
     ]

@@ -10,6 +10,7 @@ from typing import Any
 from sqlmodel import Session
 
 from hurlicane_mcp.domain import milestones
+from hurlicane_mcp.domain.advance import heal_delay
 from hurlicane_mcp.domain.checks import Check, CheckKind, parse_checks
 from hurlicane_mcp.domain.jobs import Completion, JobKind, JobStatus
 from hurlicane_mcp.domain.stops import Stop, StopMode
@@ -194,13 +195,14 @@ def look_again(session: Session, workflow: WorkflowRow, now: datetime, **values:
 def _no_budget(reason: str, workflow: WorkflowRow) -> Block:
     """Nothing of the workflow changes: the end of its phase is judged anew when it goes on."""
     advice = (
-        "Wait until other jobs of the same budget have ended, then resume_workflow (`hurlicane "
-        "workflow resume {id}`); or cancel it."
+        "It goes on when other jobs of the same budget have ended: wait, or cancel some; or cancel "
+        "this workflow (`hurlicane workflow cancel {id}`)."
     )
     return Block(
         BlockKind.BUDGET,
         reason,
         advice,
+        heal_delay(workflow.heals),
         idle_cycles=workflow.idle_cycles,
         verifications=workflow.verifications,
     )

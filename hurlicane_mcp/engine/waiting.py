@@ -283,7 +283,7 @@ def _answer(session: Session, job_ids: tuple[str, ...]) -> WaitAnswer:
 
 
 def _call_again(answer: WaitAnswer) -> str:
-    stuck = [job.job_id for job in answer.jobs if job.blocked and job.blocked.heals_at is None]
+    stuck = [job.job_id for job in answer.jobs if job.blocked and job.blocked.needs_person]
     if stuck:
         return (
             f"{', '.join(stuck)} cannot go on by itself: see `blocked` for what to do, and wait "

@@ -314,15 +314,23 @@ def _look(work_dir: str, spec: WorkflowSpec, caller: Caller) -> _Place:
     """What the folder of a new workflow is like.
 
     Raises:
-        Invalid: it is no folder, or has no repository for a worktree.
+        Invalid: it is no folder, has no repository for a worktree, or without one has changes
+            that are not committed.
     """
     folder = work_folder(work_dir)
     project = None if caller.is_agent else project_of(folder)
     if spec.use_worktree:
         return _Place(str(folder), project, base_of(folder, spec.base_branch), None)
-    top = repository.top_level(folder)
-    head = history.state_of(folder).head or None if top else None
-    return _Place(str(folder), project, None, head)
+    if repository.top_level(folder) is None:
+        return _Place(str(folder), project, None, None)
+    state = history.state_of(folder)
+    if state.dirty:
+        # Its agents would be told to commit them, or to remove them.
+        raise Invalid(
+            f"{folder} has changes that are not committed, such as {state.dirty[0]}: commit or stash "
+            "them first, or let the workflow have a worktree of its own (use_worktree)."
+        )
+    return _Place(str(folder), project, None, state.head or None)
 
 
 def _seen(session: Session, caller: Caller, workflow_id: str) -> WorkflowRow:

@@ -160,7 +160,7 @@ def test_jobs_are_listed_and_shown(hurlicane: Command) -> None:
 
 def test_logs_show_every_attempt_until_the_job_is_final(hurlicane: Command) -> None:
     job = hurlicane(
-        "run", "-d", task("say first", "sleep 1", "on_resume", "say second", "finish ok")
+        "run", "-d", task("say first", "sleep 5", "on_resume", "say second", "finish ok")
     ).stdout.strip()
     followed = hurlicane("logs", "-f", job, "--json")
     said = [json.loads(line) for line in followed.stdout.splitlines()]

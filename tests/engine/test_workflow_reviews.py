@@ -25,6 +25,7 @@ from hurlicane_mcp.supervision.transcript import Watcher
 from tests.engine.workflow_desk import Desk, build, failed, git
 from tests.factories import running
 from tests.fakes import FakeClock
+from tests.stories.server import until
 
 pytestmark = pytest.mark.anyio
 
@@ -245,7 +246,7 @@ async def test_checks_run_only_when_they_decide(desk: Desk, tmp_path: Path) -> N
 async def test_the_end_of_a_workflow_ends_the_checks_that_would_decide(
     desk: Desk, tmp_path: Path
 ) -> None:
-    begun = anyio.Path(tmp_path / "begun")
+    begun = tmp_path / "begun"
     checks = parse_checks([{"command": f"touch {begun}; sleep 600"}])
     workflow_id = await reviewed(desk, checks=checks)
     assert await worked(desk, workflow_id) == "running review 2"
@@ -253,8 +254,7 @@ async def test_the_end_of_a_workflow_ends_the_checks_that_would_decide(
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(desk.go_on, workflow_id)
-            while not await begun.exists():
-                await anyio.sleep(0.02)
+            await until(begun.exists)
             await desk.service.cancel(OPERATOR, workflow_id)
     assert await desk.where(workflow_id) == "cancelled review 2"
 

@@ -380,6 +380,13 @@ async def test_a_plain_folder_will_do_without_a_worktree(desk: Desk, tmp_path: P
     assert await desk.play(workflow_id) == "complete review 2"
 
 
+async def test_without_a_worktree_a_dirty_checkout_is_refused(desk: Desk) -> None:
+    (desk.repo / "mine.txt").write_text("Mine.", encoding="utf-8")
+    with pytest.raises(Invalid, match=r"not committed, such as mine\.txt"):
+        await desk.start(use_worktree=False, publish=Publish.NONE)
+    assert await desk.where(await desk.start()) == "running assess 0", "a worktree is without it"
+
+
 async def test_dependants_and_waiters_see_a_workflow_as_a_job(desk: Desk) -> None:
     workflow_id = await implemented(desk)
     chains = desk.booking.ledger.chains
