@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests mostly wait for processes that they have started, and share nothing.
+WORKERS ?= auto
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fmt bench chaos real-clis clean
@@ -19,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Run the main job end to end (AGENT=scripted, claude or codex; WORKFLOW=1)
 	@$(BIN)/python -m hurlicane_mcp demo --agent $(or $(AGENT),scripted) $(if $(WORKFLOW),--workflow)
 
-test: $(STAMP) ## Run the tests that need nothing but this machine
-	$(BIN)/python -m pytest -m 'not real_cli and not chaos' $(ARGS)
+test: $(STAMP) ## Run the tests that need nothing but this machine (WORKERS side by side)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'not real_cli and not chaos' $(ARGS)
 
 check: $(STAMP) ## Lint, types, architecture and docs: what CI runs first
 	$(BIN)/ruff check .
@@ -35,7 +38,7 @@ fmt: $(STAMP) ## Format the code and mend what the linter can mend
 
 real-clis: $(STAMP) ## Run the suite with the real Claude Code and Codex CLIs (from npm)
 	tests/real_clis/install
-	$(BIN)/python -m pytest -m real_cli $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m real_cli $(ARGS)
 
 chaos: $(STAMP) ## Kill and freeze processes at random, then look for any loss (JOBS, SECONDS, SEED)
 	CHAOS_JOBS=$(JOBS) CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) \

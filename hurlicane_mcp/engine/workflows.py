@@ -327,8 +327,8 @@ def _look(work_dir: str, spec: WorkflowSpec, caller: Caller) -> _Place:
     if state.dirty:
         # Its agents would be told to commit them, or to remove them.
         raise Invalid(
-            f"{folder} has changes that are not committed, such as {state.dirty[0]}: commit or stash "
-            "them first, or let the workflow have a worktree of its own (use_worktree)."
+            f"{folder} has changes that are not committed, such as {state.dirty[0]}: commit or "
+            "stash them first, or let the workflow have a worktree of its own (use_worktree)."
         )
     return _Place(str(folder), project, None, state.head or None)
 
