@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from bench import calls, deaths, drain, floors, jobs, limits, process, restart
+from bench import calls, deaths, drain, floors, jobs, limits, process, restart, workflows
 from bench.figures import Figures
 
 Measure: TypeAlias = Callable[[], Figures]
@@ -140,9 +140,15 @@ METRICS = (
     ),
     Metric("limit_storm_probes", limits.measure_storm, (Bar("≤", 1),)),
     Metric("limit_storm_s", limits.measure_storm, floor="floor_storm50_s"),
+    Metric(
+        "phase_follows_ms",
+        workflows.measure,
+        (Bar("≤", 1000, statistic="p99"),),
+        "floor_process_start_ms",
+    ),
     Metric("drain_ms", drain.measure, (Bar("≤", 2000, statistic="max"),)),
     Metric("drain_answered_of_50", drain.measure, (Bar("≥", 50),)),
-    Metric("schema_bytes_agent", jobs.measure, (Bar("≤", 12 * 1024),)),
+    Metric("schema_bytes_agent", jobs.measure, (Bar("≤", 20 * 1024),)),
     Metric("idle_pss_mib", process.measure_memory),
     Metric("floor_route_1_ms", floors.measure_route),
     Metric("floor_route_50_per_s", floors.measure_route),

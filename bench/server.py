@@ -109,9 +109,12 @@ class Server:
 
     def attempts(self, job_id: str) -> Sequence[dict[str, Any]]:
         """All attempts at a job, the first one first, as `/api/jobs/JOB/attempts` has them."""
+        return self.get(f"/api/jobs/{job_id}/attempts")["attempts"]
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What GET *path* answers."""
         self.reconnect()  # the server closes a connection that has been idle for some seconds
-        body = self._wire.exchange(get(self.port, self.token, f"/api/jobs/{job_id}/attempts"))
-        return json.loads(body)["attempts"]
+        return json.loads(self._wire.exchange(get(self.port, self.token, path)))
 
     def agents(self, word: str, count: int) -> list[HeldAgent]:
         """*count* running agents of new jobs."""

@@ -175,8 +175,8 @@ def _repair(view: WorkflowView, tries: int) -> Decision:
         view,
         BlockKind.NO_PLAN,
         f"The plan has no milestones, also after {tries} repairs.",
-        "Write the note with the plan yourself, with a line `- [ ] …` for each milestone, then "
-        f"{_RESUME}.",
+        "Write the note workflow/{id}/plan yourself, with a line `- [ ] …` for each milestone "
+        f"(`hurlicane note set KEY -` reads standard input), then {_RESUME}.",
     )
 
 

@@ -12,7 +12,7 @@ from sqlmodel import Session
 from hurlicane_mcp.domain import milestones
 from hurlicane_mcp.domain.advance import heal_delay
 from hurlicane_mcp.domain.checks import Check, CheckKind, parse_checks
-from hurlicane_mcp.domain.jobs import Completion, JobKind, JobStatus
+from hurlicane_mcp.domain.jobs import MAX_TITLE, Completion, JobKind, JobStatus
 from hurlicane_mcp.domain.stops import Stop, StopMode
 from hurlicane_mcp.domain.workflows import (
     Block,
@@ -143,7 +143,7 @@ class Phases:
             "id": job_id,
             "kind": JobKind.AGENT,
             "status": JobStatus.QUEUED,
-            "title": f"{job.title}: {at.phase}, cycle {at.cycle}{again}"[-200:],
+            "title": f"{at.phase.capitalize()}, cycle {at.cycle}{again}: {job.title}"[:MAX_TITLE],
             "context": {},
             "priority": job.priority,
             "work_dir": job.work_dir,

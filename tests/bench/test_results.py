@@ -37,6 +37,7 @@ PROMISED = frozenset(
         "refusal_moved_ms",
         "limit_storm_probes",
         "limit_storm_s",
+        "phase_follows_ms",
         "drain_ms",
         "drain_answered_of_50",
         "schema_bytes_agent",

@@ -28,9 +28,9 @@ BOUNDARIES = (
     "workflow.created Two files",
     "workflow.phase Two files",
     "worktree.planned Two files",
-    "job.created Two files: assess, cycle 0",
-    "job.created Two files: implement, cycle 2",
-    "job.created Two files: verify, cycle 3",
+    "job.created Assess, cycle 0: Two files",
+    "job.created Implement, cycle 2: Two files",
+    "job.created Verify, cycle 3: Two files",
     "workflow.published Two files",
     "workflow.complete Two files",
 )
