@@ -58,10 +58,15 @@ class Diffs:
         self._db = db
         self._clock = clock
         self._threads = anyio.CapacityLimiter(AT_ONCE)
+        self._locks: dict[str, anyio.Lock] = {}  #: by folder: its diffs come one after the other
 
     async def begin(self, attempt_id: str, folder: Path) -> None:
-        """Note the commit that the attempt begins at, if *folder* is in a repository."""
-        sha = await anyio.to_thread.run_sync(repository.head, folder)
+        """Note the commit that the attempt begins at, if *folder* is in a repository.
+
+        A diff that is being made there is waited for: this attempt's work must not be in it.
+        """
+        async with self._lock_of(str(folder)):
+            sha = await anyio.to_thread.run_sync(repository.head, folder)
         if sha is not None:
             self._db.post(lambda session: attempts.write(session, attempt_id, base_sha=sha))
 
@@ -102,19 +107,23 @@ class Diffs:
 
         return await self._db.read(query)
 
+    def _lock_of(self, folder: str) -> anyio.Lock:
+        return self._locks.setdefault(folder, anyio.Lock())
+
     async def _note(self, attempt_id: str) -> None:
         base, folder = await self._db.read(lambda session: _facts(session, attempt_id))
         if base is None:
             return
-        try:
-            diff = await anyio.to_thread.run_sync(
-                diff_since, Path(folder), base, limiter=self._threads, abandon_on_cancel=True
-            )
-        except GitFailed as error:
-            log.warning("there is no diff of %s: %s", attempt_id, error)
-            return
-        now = self._clock.now()
-        await self._db.write(lambda session: _store(session, attempt_id, base, diff, now))
+        async with self._lock_of(folder):
+            try:
+                diff = await anyio.to_thread.run_sync(
+                    diff_since, Path(folder), base, limiter=self._threads, abandon_on_cancel=True
+                )
+            except GitFailed as error:
+                log.warning("there is no diff of %s: %s", attempt_id, error)
+                return
+            now = self._clock.now()
+            await self._db.write(lambda session: _store(session, attempt_id, base, diff, now))
 
 
 def _facts(session: Session, attempt_id: str) -> tuple[str | None, str]:

@@ -18,7 +18,7 @@ from hurlicane_mcp.engine.ledger import Chosen, Ledger
 from hurlicane_mcp.engine.stops import Stops
 from hurlicane_mcp.errors import StoreUnavailable
 from hurlicane_mcp.ids import attempt_id, new_token, token_hash
-from hurlicane_mcp.store import attempts, queue
+from hurlicane_mcp.store import attempts, locks, queue
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.events import QUEUE
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
@@ -156,6 +156,8 @@ class Dispatcher:
         attempts.add(session, values)
         if resume is None:  # its agent knows nothing of what the one before it held
             lock_table.free(session, job.id, "restart", now)
+        else:  # the signs of life of the one before it count no more, and it has given none yet
+            locks.renew(session, now, job.id)
         self._ledger.hold(session, chosen, name, now)
         return Launch(job, name, step, run_dir, token, previous, worked, resume)
 

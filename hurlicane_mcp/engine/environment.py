@@ -8,7 +8,9 @@ from typing import Final
 from hurlicane_mcp.providers.base import LaunchSpec
 
 _SECRET: Final = re.compile(
-    r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$|^PGPASSWORD$", re.IGNORECASE
+    r"(^|_)(API_?KEY|KEY|KEY_BASE|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PAT|AUTH|CREDENTIALS?)$"
+    r"|_PWD$|^PGPASSWORD$",
+    re.IGNORECASE,
 )
 
 

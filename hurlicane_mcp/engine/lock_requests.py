@@ -10,7 +10,7 @@ from hurlicane_mcp.domain import locks as rules
 from hurlicane_mcp.domain.locks import Blocker
 from hurlicane_mcp.engine import lock_table
 from hurlicane_mcp.engine.access import Caller, check_reader
-from hurlicane_mcp.engine.lock_views import HolderView, holders
+from hurlicane_mcp.engine.lock_views import HolderView, holders, that_fit
 from hurlicane_mcp.engine.views import View
 from hurlicane_mcp.errors import Conflict, LimitReached
 from hurlicane_mcp.store import attempts, locks
@@ -42,6 +42,7 @@ class ReleaseAnswer(View):
     """What was freed, and what was asked for but not held."""
 
     released: list[str]
+    more_released: int | None = None  #: not named: there is no room for so many
     not_held: list[str] | None = None
 
 
@@ -72,7 +73,7 @@ def ask(
         locks.close(session, row)
         lock_table.regrant(session, now)
         return Asked(held_by=held_by)
-    lock_table.break_circles(session, caller.job_id, now)
+    lock_table.break_circles(session, [caller.job_id], now)
     asked = look(session, caller, row.id, paths)
     if asked.refused is not None:
         locks.close(session, row)
@@ -149,7 +150,8 @@ def release(
                 )
     locks.release(session, gone, "agent", now)
     lock_table.regrant(session, now)
-    return ReleaseAnswer(released=[row.path for row in gone], not_held=missing or None)
+    named, more = that_fit([row.path for row in gone], str)
+    return ReleaseAnswer(released=named, more_released=more or None, not_held=missing or None)
 
 
 def refusal(session: Session, caller: Caller, path: str, now: datetime) -> str | None:

@@ -4,7 +4,7 @@ Everything works in the caller's transaction. Whatever may let a waiting request
 `regrant`: a release, the end of a job, a request that leaves, a wait that makes allies.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -16,7 +16,7 @@ from hurlicane_mcp.domain import locks as rules
 from hurlicane_mcp.domain.attempts import AttemptState
 from hurlicane_mcp.domain.jobs import JobStatus
 from hurlicane_mcp.domain.locks import Blocker, Lock, Request
-from hurlicane_mcp.store import attempts, jobs, locks, waits
+from hurlicane_mcp.store import attempts, jobs, locks, waits, wakes
 from hurlicane_mcp.store.lock_tables import FileLockRow, LockRequestRow
 from hurlicane_mcp.store.locks import Holder
 from hurlicane_mcp.store.tables import WaitRow
@@ -55,30 +55,24 @@ def moment_of(
     held = locks.held(session)
     rows = locks.requests(session) if rows is None else rows
     open_waits = waits.open_waits(session)
-    waiting = _waits_for_jobs(open_waits)
+    waiting = _waits_for_jobs(session, open_waits)
     for job_id, targets in (also or {}).items():
         waiting[job_id] = waiting.get(job_id, frozenset()) | targets
+    # Looked up together: there may be very many requests, and this runs in every write.
+    allies = _allies_of(session, {row.job_id for row in rows}, waiting)
     return Moment(
         now,
         held,
         _leases(session, held, {wait.attempt_id for wait in open_waits}),
         {row.seq: row for row in rows},
-        [_request(session, row, waiting) for row in rows],
+        [_request(row, allies[row.job_id]) for row in rows],
     )
 
 
 def asker(session: Session, job_id: str) -> Request:
     """The job as one who asks for nothing yet: with the allies that it has now."""
-    waiting = _waits_for_jobs(waits.open_waits(session))
-    return Request(0, job_id, (), allies_of(session, job_id, waiting))
-
-
-def allies_of(session: Session, job_id: str, waiting: Waits) -> frozenset[str]:
-    """Whose locks the job shares."""
-    if not waiting:
-        return frozenset({job_id})
-    above = jobs.ancestors(session, job_id)[1:]
-    return frozenset(rules.allies(job_id, above, waiting))
+    waiting = _waits_for_jobs(session, waits.open_waits(session))
+    return Request(0, job_id, (), _allies_of(session, {job_id}, waiting)[job_id])
 
 
 def regrant(session: Session, now: datetime) -> Mapping[str, tuple[Blocker, ...]]:
@@ -91,8 +85,8 @@ def regrant(session: Session, now: datetime) -> Mapping[str, tuple[Blocker, ...]
         return {}
     found = moment_of(session, now, rows=rows)
     granted, blocked = rules.grants(found.locks, found.requests, now)
+    _drop_expired(session, found, granted)
     for request in granted:
-        _drop_expired(session, found, request)
         locks.take(session, found.rows[request.number], now)
     return {found.rows[number].id: blockers for number, blockers in blocked.items()}
 
@@ -105,8 +99,11 @@ def is_due(session: Session, now: datetime) -> bool:
     if not rows:
         return False
     found = moment_of(session, now)
-    granted, _ = rules.grants(found.locks, found.requests, now)
-    return bool(granted) or any(circle_of(session, row.job_id, now) for row in rows)
+    granted, blocked = rules.grants(found.locks, found.requests, now)
+    if granted:
+        return True
+    graph = _graph(session, found, blocked)
+    return any(_circle(graph, row.job_id) for row in rows)
 
 
 def kept_out(session: Session, job_id: str, now: datetime) -> Sequence[Blocker]:
@@ -146,8 +143,7 @@ def sweep(session: Session, now: datetime) -> None:
     for job_id in _left_behind(session):
         free(session, job_id, "end", now)
     regrant(session, now)
-    for row in locks.requests(session):
-        break_circles(session, row.job_id, now)
+    break_circles(session, [row.job_id for row in locks.requests(session)], now)
 
 
 def wait_graph(session: Session, now: datetime, also: Waits | None = None) -> WaitGraph:
@@ -156,11 +152,26 @@ def wait_graph(session: Session, now: datetime, also: Waits | None = None) -> Wa
     *also*: waits for jobs that are about to be open. They make allies; their own edges are not in
     the graph.
     """
-    edges, rows = jobs.edges(session), locks.requests(session)
+    rows = locks.requests(session)
     if not rows:
-        return WaitGraph(edges)
-    found, files = moment_of(session, now, also, rows), dict[tuple[str, str], str]()
+        return WaitGraph(jobs.edges(session))
+    found = moment_of(session, now, also, rows)
     _, blocked = rules.grants(found.locks, found.requests, now)
+    return _graph(session, found, blocked)
+
+
+def break_circles(session: Session, job_ids: Sequence[str], now: datetime) -> None:
+    """Refuse the youngest waiters until no circle of waits goes through one of the jobs."""
+    while (found := _victim(session, wait_graph(session, now), job_ids)) is not None:
+        victim, why = found
+        locks.refuse(session, victim, why, now)
+        regrant(session, now)
+
+
+def _graph(
+    session: Session, found: Moment, blocked: Mapping[int, tuple[Blocker, ...]]
+) -> WaitGraph:
+    edges, files = jobs.edges(session), dict[tuple[str, str], str]()
     for number, blockers in blocked.items():
         row = found.rows[number]
         if not _waits(row):
@@ -172,44 +183,53 @@ def wait_graph(session: Session, now: datetime, also: Waits | None = None) -> Wa
     return WaitGraph(edges, files)
 
 
-def circle_of(session: Session, job_id: str, now: datetime) -> tuple[LockRequestRow, str] | None:
-    """The youngest waiter for locks in a circle of waits through the job, and the circle in words,
-    beginning with it; None if there is no circle."""
-    graph = wait_graph(session, now)
+def _circle(graph: WaitGraph, job_id: str) -> tuple[str, ...] | None:
+    """A circle of waits through the job, of which one at least is for a lock."""
     circle = dag.path(graph.edges, job_id, frozenset({job_id}))
+    if circle is None or not any(pair in graph.files for pair in pairwise(circle)):
+        return None
+    return tuple(circle)
+
+
+def _victim(
+    session: Session, graph: WaitGraph, job_ids: Sequence[str]
+) -> tuple[LockRequestRow, str] | None:
+    """The youngest waiter for locks in a circle of waits through one of the jobs, and the circle in
+    words, beginning with it; None if there is no circle."""
+    circle = next((one for job_id in job_ids if (one := _circle(graph, job_id))), None)
     if circle is None:
         return None
     for_locks = {pair[0] for pair in pairwise(circle) if pair in graph.files}
     waiting = filter(_waits, locks.requests(session))
     rows = [row for row in waiting if row.job_id in for_locks]
-    if not rows:
-        return None
     victim = max(rows, key=lambda row: (row.waits_since, row.seq))
     start = circle.index(victim.job_id)
     turned = (*circle[start:-1], *circle[:start], victim.job_id)
     return victim, dag.in_words(turned, graph.files)
 
 
-def break_circles(session: Session, job_id: str, now: datetime) -> None:
-    """Refuse the youngest waiters until no circle of waits goes through the job."""
-    while (found := circle_of(session, job_id, now)) is not None:
-        victim, why = found
-        locks.refuse(session, victim, why, now)
-        regrant(session, now)
-
-
-def _request(session: Session, row: LockRequestRow, waiting: Waits) -> Request:
-    allies = allies_of(session, row.job_id, waiting)
+def _request(row: LockRequestRow, allies: frozenset[str]) -> Request:
     return Request(row.seq, row.job_id, tuple(row.paths), allies, row.left_at is not None)
 
 
-def _waits_for_jobs(open_waits: Sequence[WaitRow]) -> dict[str, frozenset[str]]:
-    """What the open calls of each job wait for."""
+def _allies_of(
+    session: Session, job_ids: Collection[str], waiting: Waits
+) -> Mapping[str, frozenset[str]]:
+    """Whose locks each of the jobs shares."""
+    above = jobs.ancestors_of_each(session, job_ids) if waiting else dict.fromkeys(job_ids, ())
+    return {one: frozenset(rules.allies(one, above[one], waiting)) for one in job_ids}
+
+
+def _waits_for_jobs(session: Session, open_waits: Sequence[WaitRow]) -> dict[str, frozenset[str]]:
+    """What the open calls of each job wait for, and what those wait for that go on after others:
+    their agents were stopped inside such a call."""
     found: dict[str, frozenset[str]] = {}
     for wait in open_waits:
         if wait.kind == "jobs":
             job_id = wait.attempt_id.rpartition(".")[0]
             found[job_id] = found.get(job_id, frozenset()).union(wait.targets)
+    for sleeper, awaited in wakes.edges(session):
+        found[sleeper] = found.get(sleeper, frozenset()) | {awaited}
     return found
 
 
@@ -232,17 +252,19 @@ def _until(row: FileLockRow, holder: Holder, inside: set[str]) -> datetime | Non
     return max((row.renewed_at, *signs)) + timedelta(seconds=row.ttl_s)
 
 
-def _drop_expired(session: Session, found: Moment, request: Request) -> None:
+def _drop_expired(session: Session, found: Moment, granted: Sequence[Request]) -> None:
     """Take expired locks from others that stand in the way of what is granted."""
-    table = rules.Table((Lock(path, request.job_id) for path in request.paths), found.now)
-    gone = [
-        row
-        for row, lock in zip(found.held, found.locks, strict=True)
-        if not lock.is_live(found.now)
-        and lock.job_id not in request.allies
-        and table.is_held(lock.path)
-    ]
-    locks.release(session, gone, "expiry", found.now)
+    gone: dict[str, FileLockRow] = {}  # one lock may stand in the way of many
+    for request in granted:
+        table = rules.Table((Lock(path, request.job_id) for path in request.paths), found.now)
+        gone |= {
+            row.id: row
+            for row, lock in zip(found.held, found.locks, strict=True)
+            if not lock.is_live(found.now)
+            and lock.job_id not in request.allies
+            and table.is_held(lock.path)
+        }
+    locks.release(session, gone.values(), "expiry", found.now)
 
 
 def _waits(row: LockRequestRow) -> bool:

@@ -1,15 +1,18 @@
 """Locks as callers read them: who holds what, and who waits for it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from sqlmodel import Session
 
 from hurlicane_mcp.domain import locks as rules
 from hurlicane_mcp.domain.locks import Blocker
 from hurlicane_mcp.engine import lock_table
-from hurlicane_mcp.engine.views import View
+from hurlicane_mcp.engine.views import ANSWER_CUT, View
 from hurlicane_mcp.store import jobs
+
+T = TypeVar("T")
 
 
 class HolderView(View):
@@ -40,6 +43,17 @@ class LockView(View):
     taken_at: datetime
     expires_at: datetime | None = None  #: without a sign of life until then; None: not now
     waiting: list[WaiterView] | None = None  #: in their order; None: nobody
+
+
+def that_fit(items: Sequence[T], text_of: Callable[[T], str]) -> tuple[list[T], int]:
+    """Those, from the first on, whose texts fit into one answer to an agent; how many are left."""
+    room, fit = ANSWER_CUT, list[T]()
+    for one in items:
+        room -= len(text_of(one))
+        if room < 0 and fit:
+            break
+        fit.append(one)
+    return fit, len(items) - len(fit)
 
 
 def holders(session: Session, blockers: Iterable[Blocker]) -> list[HolderView]:

@@ -18,7 +18,7 @@ from hurlicane_mcp.engine import lock_requests, lock_table
 from hurlicane_mcp.engine.access import Caller, check_reader
 from hurlicane_mcp.engine.lock_requests import Asked, ReleaseAnswer, Wanted
 from hurlicane_mcp.engine.lock_views import HolderView, LockView, views
-from hurlicane_mcp.engine.real_paths import real_paths
+from hurlicane_mcp.engine.real_paths import edited_paths, real_paths
 from hurlicane_mcp.engine.views import View
 from hurlicane_mcp.engine.waiting import Beat, Waiting
 from hurlicane_mcp.errors import Forbidden, Invalid, WaitCycle
@@ -29,6 +29,8 @@ from hurlicane_mcp.store.events import lock_topic
 
 #: Paths that a wait names, for people who ask what an agent waits for.
 NAMED = 5
+#: Holders that an answer names; a folder may have thousands below it.
+SHOWN = 20
 
 _TAKEN = "Nothing was locked. Work on something else, or call again with a longer wait_s."
 _STILL_TAKEN = (
@@ -44,6 +46,7 @@ class LockAnswer(View):
     locked: list[str]
     ttl_s: int | None = None
     held_by: list[HolderView] | None = None
+    more_holders: int | None = None  #: so many others are in the way as well
     hint: str | None = None
 
 
@@ -76,18 +79,13 @@ class Locks:
         if wanted.wait is not None and wanted.wait < timedelta(0):
             raise Invalid("`wait_s` must not be negative.")
         paths = await self._real(caller, wanted.paths)
-        interrupted = False
+        asked, interrupted = Asked(), False
         # The ear comes first: what is decided after the asking rings it.
         with self._db.bell.listen([lock_topic(caller.job_id)]) as ear:
-            asked = await self._db.write(
-                partial(
-                    lock_requests.ask,
-                    caller=caller,
-                    wanted=wanted,
-                    paths=paths,
-                    now=self._clock.now(),
-                )
-            )
+            ask = partial(lock_requests.ask, caller=caller, wanted=wanted, paths=paths)
+            # A client that hangs up now must not leave a request that nobody takes back.
+            with anyio.CancelScope(shield=True):
+                asked = await self._db.write(partial(ask, now=self._clock.now()))
             is_to_wait = asked.request_id is not None
             if is_to_wait:
                 asked, interrupted = await self._wait(caller, wanted, paths, asked, ear, beat)
@@ -98,7 +96,9 @@ class Locks:
         hint = _TAKEN
         if is_to_wait and (interrupted or self._db.bell.closed or self._keeps(caller, wanted)):
             hint = self._waiting.hint(interrupted, _STILL_TAKEN)
-        return LockAnswer(locked=[], held_by=list(asked.held_by) or None, hint=hint)
+        held_by = list(asked.held_by[:SHOWN])
+        more = len(asked.held_by) - len(held_by)
+        return LockAnswer(locked=[], held_by=held_by or None, more_holders=more or None, hint=hint)
 
     async def release(self, caller: Caller, paths: Sequence[str] | None) -> ReleaseAnswer:
         """Free what the caller's job holds of *paths* and below them; all that it holds for None.
@@ -171,11 +171,14 @@ class Locks:
         if not job.enforce_locks:
             return None
         base = folder or job.work_dir
-        (real,) = await anyio.to_thread.run_sync(real_paths, base, [path])
+        paths = await anyio.to_thread.run_sync(edited_paths, base, path)
         now = self._clock.now()
-        return await self._db.read(
-            lambda session: lock_requests.refusal(session, caller, real, now)
-        )
+
+        def query(session: Session) -> str | None:
+            found = (lock_requests.refusal(session, caller, one, now) for one in paths)
+            return next((why for why in found if why is not None), None)
+
+        return await self._db.read(query)
 
     async def sweep(self) -> None:
         """Grant what leases that have run out, and places that were given up, leave free; break

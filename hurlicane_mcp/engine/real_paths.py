@@ -28,6 +28,21 @@ def real_paths(
     return tuple(sorted(found))
 
 
+def edited_paths(base: str, path: str, *, ignores_case: bool = IGNORES_CASE) -> tuple[str, ...]:
+    """The real paths that an agent's CLI may mean by *path*: most often one.
+
+    The system follows a link before `..`. A program may also take `..` as text, read `~` as the
+    home folder and leave out spaces around a path. Whether a CLI does, and whether its hook is told
+    before or after that, was not measured: so all readings count.
+
+    Raises:
+        Invalid: it may be the root of the file system.
+    """
+    told = os.path.expanduser(path.strip())  # noqa: PTH111  (a text, as the CLI sees it)
+    as_text = os.path.normpath(os.path.join(base, told))  # noqa: PTH118  (a join of texts)
+    return real_paths(base, [path, as_text], ignores_case=ignores_case)
+
+
 def _real(base: str, path: str, ignores_case: bool) -> str:
     real = os.path.realpath(os.path.join(base, path))  # noqa: PTH118  (a join of texts)
     real = "/" + real.lstrip("/")  # POSIX lets a path begin with two slashes

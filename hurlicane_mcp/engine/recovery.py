@@ -105,11 +105,12 @@ class Recovery:
             await self._runs.conclude(attempt.id, run_dir, found, rebooted=rebooted)
             return None
         now = self._clock.now()
-        await self._db.write(
-            lambda session: events.record(
-                session, now, "attempt.adopted", attempt.job_id, attempt.number
-            )
-        )
+
+        def change(session: Session) -> None:
+            locks.renew(session, now, attempt.job_id)  # nobody noted its signs of life meanwhile
+            events.record(session, now, "attempt.adopted", attempt.job_id, attempt.number)
+
+        await self._db.write(change)
         return Adopted(attempt.id, run_dir, found)
 
     async def _never_started(self, attempt: AttemptRow) -> None:

@@ -27,7 +27,7 @@ from hurlicane_mcp.domain.attempts import AttemptState, Outcome, OutcomeKind
 from hurlicane_mcp.domain.failures import Failure, FailureKind
 from hurlicane_mcp.engine import settlement
 from hurlicane_mcp.engine.presence import Presences
-from hurlicane_mcp.store import attempts, cooldowns, events, queue
+from hurlicane_mcp.store import attempts, cooldowns, events, locks, queue
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow
 from hurlicane_mcp.supervision.activity import usage_of
@@ -143,6 +143,8 @@ class Watchdog:
             if was_set:  # a delay stays as long as it was meant to be
                 queue.shift_parked(session, timedelta(seconds=moved))
                 cooldowns.shift(session, timedelta(seconds=moved))
+                locks.shift_places(session, timedelta(seconds=moved))
+            locks.renew(session, now)
             events.record(session, now, "watchdog.paused", why=why, seconds=seconds)
 
         await self._db.write(change)

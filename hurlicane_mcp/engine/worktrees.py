@@ -146,7 +146,7 @@ class Worktrees:
         before = self._clock.now() - max(self._retention, _FOR_DIFFS)
         for row in await self._db.read(lambda session: worktrees.ended(session, before)):
             async with self._lock_of(row):
-                if await self._db.read(lambda session, one=row: _is_over(session, one, before)):
+                if await self._is_over(row, before):
                     retired = await self._in_thread(lambda one=row: _retired(one))
                     await self._db.write(
                         lambda session, one=row, what=retired: self._note_retired(
@@ -162,6 +162,13 @@ class Worktrees:
             lambda session: worktrees.listing(session, removed=removed, limit=limit)
         )
         return [WorktreeView.whole(row) for row in rows]
+
+    async def _is_over(self, row: WorktreeRow, before: datetime) -> bool:
+        """Whether nobody needs it any more, not even a job that knows it by another name."""
+        if not await self._db.read(lambda session: worktrees.is_over(session, row, before)):
+            return False
+        folders = await self._db.read(worktrees.live_folders)
+        return not await self._in_thread(lambda: _leads_inside(folders, Path(row.path)))
 
     def _lock_of(self, row: WorktreeRow) -> anyio.Lock:
         return self._locks.setdefault(row.repo, anyio.Lock())
@@ -231,8 +238,10 @@ def _wanted(row: WorktreeRow) -> Wanted:
     return Wanted(Path(row.repo), path, row.branch, row.base_sha, row.state == PLANNED)
 
 
-def _is_over(session: Session, row: WorktreeRow, before: datetime) -> bool:
-    return worktrees.is_over(session, row, before)
+def _leads_inside(folders: Sequence[str], path: Path) -> bool:
+    """Whether one of *folders*, with all links and `..` followed, is in *path*."""
+    real = path.resolve()
+    return any(Path(one).resolve().is_relative_to(real) for one in folders)
 
 
 def _moved(folder: Path, old: Path, new: Path) -> Path:
@@ -265,7 +274,7 @@ def not_in_it(base: Base) -> str:
         return ""
     count, named = len(base.dirty), ", ".join(base.dirty[:_MAX_NAMED])
     more = f" and {count - _MAX_NAMED} more" if count > _MAX_NAMED else ""
-    return (
+    return storable(
         f"It begins from the commit {base.sha[:12]}. What is not committed in {base.repo} is not "
         f"in it: {named}{more}."
     )

@@ -4,10 +4,10 @@ Blocking: call it in a worker thread.
 """
 
 import os
+import selectors
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -55,11 +55,15 @@ _CONFIG: Final = (
         "advice.detachedHead=false",
     ),
     *("gc.auto=0", "maintenance.auto=false", "commit.gpgSign=false", "tag.gpgSign=false"),
+    "log.showSignature=false",  # it has `git reflog` and `git show` run gpg and print its words
 )
 #: Git says so of every lock (seen with 2.39): index, references and configuration.
 _BUSY: Final = ".lock': File exists"
 _NO_ROOM: Final = ("No space left on device", "Disk quota exceeded", "Read-only file system")
 _AGAIN_S: Final = 0.2
+_LOOK_S: Final = 0.05
+#: How long a call that has ended is still listened to, while others hold its output open.
+_LEFT_S: Final = 1.0
 _NO_HOOKS: Final = "core.hooksPath=/dev/null"
 
 
@@ -206,7 +210,8 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("GIT_") or name.startswith(_KEPT)
+        # The server's own may hold the password of its database: no hook and no filter needs them.
+        if not name.startswith(("GIT_", "HURLICANE_")) or name.startswith(_KEPT)
     }
     return {**inherited, **_FIXED, **more}
 
@@ -217,43 +222,37 @@ def _heard(
     """How it ended, and whether its time was up. It is gone after this."""
     assert process.stdout is not None, "it was started with a pipe"
     assert process.stderr is not None, "it was started with a pipe"
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        _kill(process)
-
-    timer = threading.Timer(timeout, end)
-    timer.daemon = True
-    complaints: list[bytes] = []
-    stderr = process.stderr
-    listener = threading.Thread(target=lambda: complaints.append(stderr.read()), daemon=True)
-    with process.stdout, process.stderr:
+    deadline = time.monotonic() + timeout
+    stdout, stderr = process.stdout.fileno(), process.stderr.fileno()
+    heard = {stdout: bytearray(), stderr: bytearray()}
+    gone_at: float | None = None
+    is_cut = is_late = False
+    with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
+        for pipe in heard:
+            selector.register(pipe, selectors.EVENT_READ)
         try:
-            timer.start()
-            listener.start()
-            stdout, is_cut = _read(process.stdout, max_bytes)
-            if is_cut:
-                _kill(process)
-            listener.join()
-            process.wait()
+            while selector.get_map() and not (is_cut or is_late):
+                for key, _ in selector.select(_LOOK_S):
+                    chunk = os.read(key.fd, _CHUNK)
+                    heard[key.fd] += chunk
+                    if not chunk:
+                        selector.unregister(key.fd)
+                is_cut = max_bytes is not None and len(heard[stdout]) > max_bytes
+                now = time.monotonic()
+                if process.poll() is None:
+                    is_late = now >= deadline
+                elif now >= (gone_at := gone_at or now) + _LEFT_S:
+                    break  # whoever it left behind, a hook's daemon say, still holds them
+            if not (is_cut or is_late):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            is_late = True
         finally:
-            timer.cancel()
             if process.poll() is None:
                 _kill(process)
                 process.wait()
-    code = 0 if is_cut and not late.is_set() else process.returncode
-    return Completed(code, stdout, b"".join(complaints), is_cut), late.is_set()
-
-
-def _read(pipe: IO[bytes], max_bytes: int | None) -> tuple[bytes, bool]:
-    """What comes out of *pipe*, up to *max_bytes*, and whether there was more."""
-    heard = bytearray()
-    while chunk := pipe.read(_CHUNK):
-        heard += chunk
-        if max_bytes is not None and len(heard) > max_bytes:
-            return bytes(heard[:max_bytes]), True
-    return bytes(heard), False
+    code = 0 if is_cut else process.returncode
+    return Completed(code, bytes(heard[stdout][:max_bytes]), bytes(heard[stderr]), is_cut), is_late
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

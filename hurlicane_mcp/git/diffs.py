@@ -54,7 +54,7 @@ def diff_since(folder: Path, base_sha: str) -> Diff:
         env = {
             "GIT_INDEX_FILE": str(Path(scratch) / "index"),
             "GIT_OBJECT_DIRECTORY": str(Path(scratch) / "objects"),
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": run_git(top, *paths).text,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(run_git(top, *paths).text),
         }
         is_whole = _note_new_files(top, env)
         compare = ("-c", _READ, "diff", *_PLAIN)
@@ -91,6 +91,11 @@ def _note_new_files(top: Path, env: dict[str, str]) -> bool:
         as_they_are = {**env, "GIT_LITERAL_PATHSPECS": "1"}
         run_git(top, "-c", "core.safecrlf=false", *add, env=as_they_are, input=names)
     return len(new) <= MAX_NEW_FILES
+
+
+def _quoted(path: str) -> str:
+    """*path* as one of a list: git splits that at colons (`man git`)."""
+    return '"' + path.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
 def _lines(numbers: bytes) -> list[tuple[int | None, int | None, str]]:

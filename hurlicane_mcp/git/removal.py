@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hurlicane_mcp.errors import GitFailed
 from hurlicane_mcp.git.commands import run_git
-from hurlicane_mcp.git.salvage import keep, logged, nested, record_of, saved, tip_of
+from hurlicane_mcp.git.salvage import keep, logged, nested, place_of, record_of, saved, tip_of
 from hurlicane_mcp.git.worktrees import Entry, Wanted, entries, going_of, held, leads_to
 
 
@@ -45,7 +45,8 @@ def retire(wanted: Wanted) -> Retired:
 
 def _retire(wanted: Wanted, lock: int) -> Retired:
     path, repo, going = wanted.path, wanted.repo, going_of(wanted.path)
-    entry = next((one for one in entries(repo)[1:] if one.path == path), None)
+    listed = entries(repo)[1:]
+    entry = next((one for one in listed if place_of(one.path) == place_of(path)), None)
     if entry is None and path.exists():
         return Retired(False, trouble=f"git does not know {path} as a worktree of {repo}.")
     if entry is None:
@@ -59,6 +60,7 @@ def _retire(wanted: Wanted, lock: int) -> Retired:
             return Retired(False, trouble=f"What is at {path} is no worktree of {repo} any more.")
         if (trouble := _in_use(record, path)) is not None:
             return Retired(False, trouble=trouble)
+        _delete(going)  # of an earlier one, made again since: kept, since git forgot it before that
         # At once: from here on nobody changes it by its name.
         path.rename(going)
     try:

@@ -4,12 +4,15 @@ Starting git would cost some 4 ms for each job that is created; these questions 
 files whose format git documents (gitrepository-layout).
 """
 
+import re
 from pathlib import Path
 from typing import Final
 
 from hurlicane_mcp.errors import GitFailed
 from hurlicane_mcp.git.commands import run_git
 
+#: SHA-1 or SHA-256. What else stands there came from an agent, and would be an argument of git's.
+_ID: Final = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
 #: References that lead to references, one after the other, as in git.
 _MAX_LINKS: Final = 5
 
@@ -53,7 +56,7 @@ def head(folder: Path) -> str | None:
         name = (own / "HEAD").read_text(encoding="utf-8").strip()
         for _ in range(_MAX_LINKS):
             if not name.startswith("ref: "):
-                return name
+                return name if _ID.fullmatch(name) else None
             name = _reference(own, shared, name.removeprefix("ref: ").strip())
     except (OSError, ValueError, GitFailed):  # not there, unreadable, or before the first commit
         return None

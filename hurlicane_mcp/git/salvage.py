@@ -21,6 +21,8 @@ PREFIX: Final = "refs/hurlicane/salvage"
 #: Seconds: large files may have to be read.
 SAVE_S: Final = 900.0
 _INDEX: Final = "the index"
+#: Read in git's sources (rebase.c, builtin/merge.c, 2.39).
+_AUTOSTASHES: Final = ("rebase-merge/autostash", "rebase-apply/autostash", "MERGE_AUTOSTASH")
 #: Lines of a log that are looked at, the newest ones.
 _LOGGED: Final = 1000
 #: Whoever made the commits that keep work; the user's own identity may not be set.
@@ -61,6 +63,11 @@ class _Found:
     lost: tuple[str, ...]  #: commits that no reference leads to
 
 
+def place_of(path: Path) -> Path:
+    """*path* without links on the way to it. It may be a link itself, or not be there."""
+    return path.parent.resolve() / path.name
+
+
 def record_of(repo: Path, path: Path) -> Path:
     """Where git keeps what it knows of the worktree at *path* (gitrepository-layout(5)).
 
@@ -69,7 +76,9 @@ def record_of(repo: Path, path: Path) -> Path:
     """
     common = run_git(repo, "rev-parse", "--path-format=absolute", "--git-common-dir").text
     for file in sorted(Path(common).glob("worktrees/*/gitdir")):
-        if Path(file.read_text(encoding="utf-8", errors="replace").strip()).parent == path:
+        # It may be relative (worktree.useRelativePaths, git 2.48).
+        named = file.parent / file.read_text(encoding="utf-8", errors="replace").strip()
+        if place_of(named.parent) == place_of(path):
             return file.parent
     raise GitFailed("git worktree list", repo, f"there is no record of {path}")
 
@@ -147,9 +156,11 @@ def nested(path: Path) -> tuple[str, ...]:
 
 
 def _can_be_had_again(inner: Path) -> bool:
-    if run_git(inner, "status", "--porcelain", "--ignored=no", check=False).stdout:
+    look = ("status", "--porcelain", "--ignored=no", "--untracked-files=normal")
+    if run_git(inner, *look, check=False).stdout:
         return False
-    not_there = ("rev-list", "--max-count=1", "HEAD", "--branches", "--tags", "--glob=refs/stash")
+    # All references, the stash among them, and what was reset away or stashed below another one.
+    not_there = ("rev-list", "--max-count=1", "HEAD", "--all", "--reflog")
     left = run_git(inner, *not_there, "--not", "--remotes", check=False)
     return left.code == 0 and not left.stdout and not nested(inner)
 
@@ -162,7 +173,7 @@ def _found(repo: Path, record: Path, path: Path | None, branch: str) -> _Found:
     sha = head.text if head.code == 0 else (tip_of(repo, log[0]) if log else None)
     empty = run_git(repo, "mktree", input=b"").text
     head_tree = run_git(repo, "rev-parse", f"{sha}^{{tree}}").text if sha else empty
-    lost = _lost(repo, {*log, *([sha] if sha else [])}, branch)
+    lost = _lost(repo, {*log, *([sha] if sha else []), *_stashed(record)}, branch)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "index"
         here |= {"GIT_INDEX_FILE": str(copy)}
@@ -207,6 +218,13 @@ def _log_of_head(repo: Path, record: Path, here: Mapping[str, str]) -> tuple[str
         return logged(repo, "HEAD", here)
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOGGED:]
     return tuple(dict.fromkeys(line.split(" ")[1] for line in reversed(lines) if " " in line))
+
+
+def _stashed(record: Path) -> tuple[str, ...]:
+    """What a rebase or a merge that was not finished has put aside (`man git-rebase`,
+    --autostash): only these files know of it."""
+    files = (record / one for one in _AUTOSTASHES)
+    return tuple(one.read_text(encoding="utf-8").strip() for one in files if one.exists())
 
 
 def _lost(repo: Path, known: Collection[str], branch: str) -> tuple[str, ...]:

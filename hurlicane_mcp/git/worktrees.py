@@ -15,13 +15,14 @@ from typing import Final
 
 from hurlicane_mcp.errors import GitBusy, GitDiskFull, GitFailed, Invalid
 from hurlicane_mcp.git.commands import run_git
-from hurlicane_mcp.git.salvage import keep, record_of, tip_of
+from hurlicane_mcp.git.salvage import keep, place_of, record_of, tip_of
 
 FOLDER: Final = ".hurlicane-worktrees"
 #: Seconds: filters and slow disks may take long.
 CHECKOUT_S: Final = 900.0
 #: Seconds to wait for a lock that another git holds.
 PATIENCE_S: Final = 5.0
+_HEADS: Final = "refs/heads/"
 _LOCK: Final = ".lock"
 _POLL_S: Final = 0.1
 _BLOCK: Final = 4096  #: bytes that a small file takes on most file systems
@@ -85,12 +86,18 @@ def base_of(folder: Path, base_branch: str | None) -> Base:
         )
     if inside_git.text != "true":
         raise Invalid(f"{folder} has no work tree (a bare repository, or .git). Name a checkout.")
+    inside = run_git(folder, "rev-parse", "--show-prefix").text
+    if "\n" in str(folder.resolve()):
+        raise Invalid(
+            f"git cannot list worktrees of {str(folder)!r}: rename what has a line break."
+        )
     repo = _main_of(folder)
     _check_place(repo)
-    current = run_git(folder, "symbolic-ref", "--quiet", "--short", "HEAD", check=False).text
-    branch, sha = _commit_of(folder, base_branch, current or None)
-    inside = run_git(folder, "rev-parse", "--show-prefix").text
-    dirty = _dirty(folder) if branch == (current or None) else ()
+    # Not --short: beside a tag of the same name that is `heads/main`.
+    at = run_git(folder, "symbolic-ref", "--quiet", "HEAD", check=False).text
+    current = at.removeprefix(_HEADS) or None
+    branch, sha = _commit_of(folder, base_branch, current)
+    dirty = _dirty(folder) if branch == current else ()
     return Base(repo, PurePath(inside), branch, sha, dirty)
 
 
@@ -119,7 +126,8 @@ def make(wanted: Wanted) -> Made:
     if not wanted.repo.is_dir():
         raise GitFailed("git worktree add", wanted.repo, "the repository is not there any more")
     with held(wanted.path.parent) as lock:
-        entry = next((one for one in entries(wanted.repo) if one.path == wanted.path), None)
+        place = place_of(wanted.path)  # git lists it without links
+        entry = next((one for one in entries(wanted.repo) if place_of(one.path) == place), None)
         if entry is not None and not wanted.path.exists() and going_of(wanted.path).exists():
             going_of(wanted.path).rename(wanted.path)  # its removal was cut off
         if entry is None or (not wanted.path.exists() and entry.lock not in (None, _HALF_MADE)):
@@ -221,16 +229,16 @@ def _commit_of(
     folder: Path, base_branch: str | None, current: str | None
 ) -> tuple[str | None, str]:
     """The branch and the commit to begin from."""
-    if base_branch is None:
+    if base_branch in (None, "HEAD"):  # a clone has an `origin/HEAD` too: the server's choice
         sha = _resolved(folder, "HEAD")
         if sha is None:
             raise Invalid(f"The repository of {folder} has no commit yet. Make one first.")
         return current, sha
-    if (sha := _resolved(folder, f"refs/heads/{base_branch}")) is not None:
+    if (sha := _tip(folder, f"{_HEADS}{base_branch}")) is not None:
         return base_branch, sha
     for remote in run_git(folder, "remote").text.splitlines():
         name = base_branch.removeprefix(f"{remote}/")
-        if (sha := _resolved(folder, f"refs/remotes/{remote}/{name}")) is not None:
+        if name != "HEAD" and (sha := _tip(folder, f"refs/remotes/{remote}/{name}")) is not None:
             return name, sha
     if not base_branch.startswith("-") and (sha := _resolved(folder, base_branch)) is not None:
         return None, sha
@@ -240,6 +248,12 @@ def _commit_of(
     ).text.split()  # fmt: skip
     there = f"There are: {', '.join(known)}." if known else "There is none."
     raise Invalid(f"`base_branch` {base_branch!r} is no branch of {folder}. {there}")
+
+
+def _tip(folder: Path, reference: str) -> str | None:
+    """Where this reference is; None for what only begins with one (`main~2`)."""
+    is_one = run_git(folder, "show-ref", "--verify", "--quiet", reference, check=False).code == 0
+    return _resolved(folder, reference) if is_one else None
 
 
 def _resolved(folder: Path, name: str) -> str | None:
@@ -334,11 +348,12 @@ def _is_free(wanted: Wanted, branch: str) -> bool:
 
 
 def _free_path(wanted: Wanted) -> Path:
-    known = {one.path for one in entries(wanted.repo)}
+    known = {place_of(one.path) for one in entries(wanted.repo)}
     for number in count(1):
         path = wanted.path
         path = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        if path not in known and (not path.exists() or (path.is_dir() and not any(path.iterdir()))):
+        is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        if is_free and place_of(path) not in known:
             return path
     raise AssertionError("there is always one more name")
 

@@ -1,5 +1,6 @@
 """The tools about file locks."""
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Annotated, TypeAlias
@@ -7,6 +8,7 @@ from typing import Annotated, TypeAlias
 from mcp.types import CallToolResult
 from pydantic import Field
 
+from hurlicane_mcp.engine.lock_views import that_fit
 from hurlicane_mcp.engine.locks import Locks, Wanted
 from hurlicane_mcp.mcp_server.answers import Ctx, answer, answers, beat_of, caller_of
 
@@ -62,4 +64,7 @@ class LockTools:
     ) -> CallToolResult:
         """Who holds locks on these paths, above or below them, and who waits for them."""
         found = await self._locks.listing(caller_of(ctx), paths)
-        return answer({"locks": [one.model_dump(mode="json", exclude_none=True) for one in found]})
+        told = [one.model_dump(mode="json", exclude_none=True) for one in found]
+        shown, more = that_fit(told, json.dumps)
+        rest = f"{more} more locks are not shown: name the paths that matter."
+        return answer({"locks": shown, **({"hint": rest} if more else {})})

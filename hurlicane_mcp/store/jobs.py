@@ -151,6 +151,24 @@ def ancestors(session: Session, job_id: str) -> tuple[str, ...]:
     return tuple(session.exec(select(above.c.id)).all())
 
 
+def ancestors_of_each(session: Session, job_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Of each id its parent, the parent of that, and so on up to the root; a query a level."""
+    parents: dict[str, str | None] = {}
+    left = set(job_ids)
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(left, ())
+    while left:
+        query = select(JobRow.id, JobRow.parent_id).where(col(JobRow.id).in_(left))
+        parents.update(session.exec(query).all())
+        left = {parent for one in left if (parent := parents.get(one))} - parents.keys()
+    for one in found:
+        above, parent = list[str](), parents.get(one)
+        while parent is not None:
+            above.append(parent)
+            parent = parents.get(parent)
+        found[one] = tuple(above)
+    return found
+
+
 def outside(session: Session, job_id: str, job_ids: Iterable[str]) -> tuple[str, ...]:
     """Those of *job_ids* that are not descendants of *job_id*, unknown ones included."""
     wanted = tuple(dict.fromkeys(job_ids))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import insert, update
@@ -87,6 +87,23 @@ def take(session: Session, request: LockRequestRow, now: datetime) -> None:
     number = int(request.attempt_id.rpartition(".")[2])
     told = {**_told(request.paths), "reason": request.reason}
     events.record(session, now, "lock.taken", request.job_id, number, **told)
+
+
+def renew(session: Session, now: datetime, job_id: str | None = None) -> None:
+    """The leases of one job, or all of them, begin anew: nobody was there to see signs of life."""
+    statement = update(FileLockRow).values(renewed_at=now)
+    if job_id is not None:
+        statement = statement.where(col(FileLockRow.job_id) == job_id)
+    session.exec(statement.execution_options(synchronize_session=False))
+
+
+def shift_places(session: Session, by: timedelta) -> None:
+    """The clock was set: places are kept for as long as they were meant to be."""
+    for row in session.exec(select(LockRequestRow)).all():
+        left = None if row.left_at is None else row.left_at + by
+        values = {"left_at": left, "waits_since": row.waits_since + by}
+        statement = update(LockRequestRow).where(col(LockRequestRow.id) == row.id).values(values)
+        session.exec(statement.execution_options(synchronize_session=False))
 
 
 def release(session: Session, rows: Iterable[FileLockRow], by: str, now: datetime) -> None:

@@ -83,6 +83,13 @@ def is_over(session: Session, row: WorktreeRow, before: datetime) -> bool:
     return last is not None and last <= before
 
 
+def live_folders(session: Session) -> Sequence[str]:
+    """The work folders of all jobs that are not over, or whose agents are not."""
+    open_jobs = select(AttemptRow.job_id).where(OPEN_ATTEMPT)
+    query = select(JobRow.work_dir).where(or_(LIVE_JOB, col(JobRow.id).in_(open_jobs)))
+    return session.exec(query.distinct()).all()
+
+
 def ended(session: Session, before: datetime) -> Sequence[WorktreeRow]:
     """The worktrees that are not removed and whose owners ended before that moment."""
     query = (

@@ -62,14 +62,16 @@ class HookRoutes:
         hook = await _hook(call.request)
         told = await self._hooks.answer(call.caller, "PreToolUse")
         if told.body:  # a stale attempt is told to stop
-            return _HookResponse(told)
-        why = await self._locks.refuse_edit(call.caller, _file_of(hook), str(hook.get("cwd") or ""))
-        if why is None:
+            # Told to stop, it may still make this edit first: only a denial is sure to keep it.
+            return _HookResponse(_denied("Another attempt has taken over: stop now.", told))
+        folder = str(hook.get("cwd") or "")
+        for path in _files_of(hook):
+            why = await self._locks.refuse_edit(call.caller, path, folder)
+            if why is not None:
+                break
+        else:
             return _HookResponse(HookAnswer())
-        denied = {"permissionDecision": "deny", "permissionDecisionReason": why}
-        return _HookResponse(
-            HookAnswer({"hookSpecificOutput": {"hookEventName": "PreToolUse", **denied}})
-        )
+        return _HookResponse(_denied(why, HookAnswer()))
 
 
 class _HookResponse(Response):
@@ -94,8 +96,15 @@ class _HookResponse(Response):
             self._over(heard)
 
 
-def _file_of(hook: dict[str, Any]) -> str:
-    """The file that a tool is about to change.
+def _denied(why: str, told: HookAnswer) -> HookAnswer:
+    """*told*, and that the tool may not run."""
+    denied = {"permissionDecision": "deny", "permissionDecisionReason": why}
+    output = {"hookSpecificOutput": {"hookEventName": "PreToolUse", **denied}}
+    return HookAnswer({**told.body, **output}, told.over)
+
+
+def _files_of(hook: dict[str, Any]) -> list[str]:
+    """The file that a tool is about to change; all that it names, whichever it takes.
 
     Raises:
         Invalid: the hook does not say.
@@ -103,10 +112,10 @@ def _file_of(hook: dict[str, Any]) -> str:
     given: object = hook.get("tool_input")
     tool_input = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     named = (tool_input.get("file_path"), tool_input.get("notebook_path"))
-    path = next((one for one in named if isinstance(one, str) and one), None)
-    if path is None:
+    paths = [one for one in named if isinstance(one, str) and one]
+    if not paths:
         raise Invalid("The hook names no file.")
-    return path
+    return paths
 
 
 async def _hook(request: Request) -> dict[str, Any]:

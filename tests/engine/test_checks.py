@@ -145,7 +145,10 @@ async def test_a_command_runs_in_the_folder_of_the_work(checks: Checks, folder: 
 async def test_a_command_gets_no_secrets_of_the_server(
     checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden = ("HURLICANE_DATABASE_URL", "GITHUB_TOKEN", "OPENAI_API_KEY", "PGPASSWORD", "A_SECRET")
+    hidden = (
+        *("HURLICANE_DATABASE_URL", "GITHUB_TOKEN", "OPENAI_API_KEY", "PGPASSWORD", "A_SECRET"),
+        *("SECRET_KEY_BASE", "MYSQL_PWD", "SSH_PASSPHRASE", "GITHUB_PAT", "REDISCLI_AUTH"),
+    )
     for name in (*hidden, "KEYBOARD"):
         monkeypatch.setenv(name, "in the open")
     (told,) = [result.told for result in await run(checks, folder, {"command": ["env"]})]

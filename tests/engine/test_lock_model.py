@@ -286,6 +286,7 @@ class LockTable(RuleBasedStateMachine):
             self.time_passes(3)
             for name in NAMES:
                 if self.works(name) or name in self.world.settled:
+                    self.before = self.held()  # the end of another one may have taken expired ones
                     self.finish(name)
                     self.go(name)
             lock_table.sweep(self.session, self.now)

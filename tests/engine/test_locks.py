@@ -3,24 +3,28 @@
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import event
 from sqlmodel import Session
 
 from hurlicane_mcp.domain import agents
 from hurlicane_mcp.domain.attempts import Outcome, OutcomeKind
 from hurlicane_mcp.domain.locks import MAX_HELD, PLACE_KEPT, collide
-from hurlicane_mcp.engine import settlement
+from hurlicane_mcp.engine import lock_table, settlement
 from hurlicane_mcp.engine.access import OPERATOR, Caller, Role
 from hurlicane_mcp.engine.attendance import Attendance
+from hurlicane_mcp.engine.dispatcher import Dispatcher, Launch
 from hurlicane_mcp.engine.lock_requests import Wanted
 from hurlicane_mcp.engine.locks import LockAnswer, Locks
 from hurlicane_mcp.engine.messages import Messages
 from hurlicane_mcp.engine.presence import Presences
 from hurlicane_mcp.engine.waiting import Waiting, WaitLimits
+from hurlicane_mcp.engine.watchdog import Watchdog
 from hurlicane_mcp.engine.why import Why
 from hurlicane_mcp.errors import (
     Conflict,
@@ -35,7 +39,7 @@ from hurlicane_mcp.store import attempts, events, jobs, locks, waits
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import EventRow
 from hurlicane_mcp.supervision.host import Exit
-from tests.factories import running
+from tests.factories import booking, running
 from tests.fakes import BEGINNING, FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -271,6 +275,74 @@ async def test_a_lease_lasts_as_long_as_there_are_signs_of_life(
     assert ("lock.released", "expiry") in kinds
 
 
+async def test_of_a_lock_that_expires_for_many_is_told_once(
+    db: Database, service: Locks, agent: Maker, clock: FakeClock
+) -> None:
+    holder, two, three = await agent(), await agent(), await agent()
+    await take(service, holder, "src")
+    calls = [lambda one=one, at=at: take(service, one, at, wait=None)
+             for one, at in ((two, "src/a"), (three, "src/b"))]  # fmt: skip
+    async with waiters(db, 2, *calls):
+        clock.move(timedelta(minutes=11))
+        await service.sweep()
+    told = [one for one in await db.read(_lock_events) if one.data.get("by") == "expiry"]
+    assert len(told) == 1
+
+
+async def test_a_resumed_attempt_has_the_lease_anew_before_it_gives_its_first_sign_of_life(
+    db: Database, service: Locks, agent: Maker, clock: FakeClock, tmp_path: Path
+) -> None:
+    first, second = await agent(), await agent()
+    await take(service, first, "a")
+    clock.move(timedelta(minutes=20))
+
+    def crash(session: Session) -> None:
+        now = clock.now()
+        attempts.write(session, first.attempt_id, output_at=now, turns=1, session_id="s")
+        settlement.settle(session, first.attempt_id, Outcome(OutcomeKind.CRASHED), now)
+        settlement.mark_ended(session, first.attempt_id, Exit(code=1), now)
+
+    await db.write(crash)
+    launched: list[Launch] = []
+
+    async def launch(launch: Launch) -> None:
+        launched.append(launch)
+
+    ours = booking()
+    await Dispatcher(db, clock, 9, tmp_path, ours.ledger, ours.stops, launch).fill()
+    assert [(one.job.id, one.resume) for one in launched] == [(first.job_id, "s")]
+    assert (await take(service, second, "a")).locked == []
+    assert await held(db, first) == ["a"]
+
+
+async def test_after_a_suspension_of_the_machine_all_leases_begin_anew(
+    db: Database, service: Locks, agent: Maker, clock: FakeClock
+) -> None:
+    watchdog = Watchdog(db, clock, Presences(clock, Attendance(db, clock), agents.Limits()))
+    first, second = await agent(), await agent()
+    await take(service, first, "a")
+    clock.set_by(timedelta(hours=1))
+    clock.slept += timedelta(hours=1)
+    await watchdog.look()
+    assert (await take(service, second, "a")).locked == []
+
+
+async def test_a_place_is_kept_for_two_minutes_however_the_clock_is_set(
+    db: Database, service: Locks, agent: Maker, messages: Messages, clock: FakeClock
+) -> None:
+    watchdog = Watchdog(db, clock, Presences(clock, Attendance(db, clock), agents.Limits()))
+    one, two, three = await agent(), await agent(), await agent()
+    await take(service, one, "a")
+    async with waiters(db, 1, lambda: take(service, two, "a", wait=None)):
+        await messages.send(OPERATOR, two.job_id, "Do something else.")
+    clock.set_by(timedelta(hours=-5))
+    await watchdog.look()
+    await service.release(one, None)
+    assert (await take(service, three, "a")).locked == []
+    clock.move(PLACE_KEPT)
+    assert (await take(service, three, "a")).locked
+
+
 async def test_an_expired_lock_that_nobody_wants_is_still_good_for_edits(
     db: Database, service: Locks, agent: Maker, clock: FakeClock, repo: Path
 ) -> None:
@@ -315,6 +387,24 @@ async def test_a_child_shares_the_locks_of_the_parent_that_waits_for_it(
         assert (await take(service, stranger, "src/c")).locked == []
         for one in (child, sibling):
             await settle(db, one, clock)
+
+
+async def test_a_child_shares_the_locks_of_a_parent_that_died_while_it_waited(
+    db: Database, service: Locks, waiting: Waiting, agent: Maker, clock: FakeClock, repo: Path
+) -> None:
+    parent = await agent()
+    child = await agent(parent, enforce_locks=True)
+    await take(service, parent, "src")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiting.until_final, parent, [child.job_id], no_beat)
+        await waits_open(db, 1)
+        crashed = Outcome(OutcomeKind.CRASHED)
+        await db.write(lambda s: settlement.settle(s, parent.attempt_id, crashed, clock.now()))
+        await end(db, parent, clock)
+        tasks.cancel_scope.cancel()
+    # It goes on after its child: so it waits, and works on nothing itself.
+    assert await service.refuse_edit(child, str(repo / "src" / "a"), "") is None
+    assert (await take(service, child, "src/a", wait=None)).locked
 
 
 async def test_two_that_would_wait_for_each_other_for_ever_are_told_at_once(
@@ -472,6 +562,26 @@ async def test_a_client_that_hangs_up_leaves_the_queue(
     assert (await take(service, three, "a")).locked
 
 
+async def test_a_client_that_hangs_up_while_it_is_queued_leaves_the_queue(
+    db: Database, waiting: Waiting, service: Locks, agent: Maker
+) -> None:
+    one, two, three = await agent(), await agent(), await agent()
+    await take(service, one, "a")
+    with anyio.CancelScope() as scope:
+
+        class HangingUp(FakeClock):
+            """The client is gone once it is asked when its request has come."""
+
+            def now(self) -> datetime:
+                scope.cancel()
+                return super().now()
+
+        await take(Locks(db, HangingUp(), waiting), two, "a", wait=None)
+    assert scope.cancelled_caught
+    await service.release(one, None)
+    assert (await take(service, three, "a")).locked
+
+
 async def test_an_attempt_that_is_settled_leaves_the_queue(
     db: Database, service: Locks, agent: Maker, clock: FakeClock
 ) -> None:
@@ -603,6 +713,34 @@ async def test_a_job_may_hold_so_many_locks(db: Database, service: Locks, agent:
 
 
 @pytest.mark.timeout(180)
+async def test_a_look_asks_the_database_as_often_however_many_wait(
+    db: Database, service: Locks, waiting: Waiting, agent: Maker, clock: FakeClock
+) -> None:
+    """It runs every two seconds, and may look for circles in the writer's transaction."""
+    holder, parent = await agent(), await agent()
+    children = [await agent(parent) for _ in range(20)]
+    await take(service, holder, "a")
+
+    def count(session: Session) -> int:
+        asked: list[str] = []
+
+        def note(*call: Any) -> None:
+            asked.append(call[2])
+
+        connection = session.connection()
+        event.listen(connection, "before_cursor_execute", note)
+        assert not lock_table.is_due(session, clock.now())
+        event.remove(connection, "before_cursor_execute", note)
+        return len(asked)
+
+    async with waiters(db, 1, lambda: waiting.until_final(parent, [children[0].job_id], no_beat)):
+        await db.write(lambda session: queue_for(session, children[:2], clock.now()))
+        few = await db.read(count)
+        await db.write(lambda session: queue_for(session, children[2:], clock.now()))
+        assert await db.read(count) == few
+        await settle(db, children[0], clock)
+
+
 async def test_fifty_agents_on_two_hundred_files_never_hold_one_twice(
     db: Database, service: Locks, agent: Maker, repo: Path
 ) -> None:
@@ -641,6 +779,13 @@ async def test_fifty_agents_on_two_hundred_files_never_hold_one_twice(
 
 def _lock_events(session: Session) -> Sequence[EventRow]:
     return events.after(session, 0, limit=1000, kinds=["lock.*"])
+
+
+def queue_for(session: Session, callers: Sequence[Caller], now: datetime) -> None:
+    for one in callers:
+        asked = {"job_id": one.job_id, "attempt_id": one.attempt_id, "ttl_s": 600, "reason": ""}
+        (held_row,) = locks.held(session)
+        locks.queue(session, {**asked, "paths": [held_row.path]}, now)
 
 
 def _values(row: object) -> dict[str, object]:

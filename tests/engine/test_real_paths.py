@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hurlicane_mcp.engine.real_paths import real_paths
+from hurlicane_mcp.engine.real_paths import edited_paths, real_paths
 from hurlicane_mcp.errors import Invalid
 
 
@@ -42,3 +42,18 @@ def test_where_case_does_not_count_names_that_differ_in_it_are_one(tmp_path: Pat
 def test_the_whole_file_system_cannot_be_locked(tmp_path: Path, path: str) -> None:
     with pytest.raises(Invalid, match="whole file system"):
         real_paths(str(tmp_path), [path])
+
+
+def test_an_edit_is_of_all_files_that_a_cli_may_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path.resolve()
+    monkeypatch.setenv("HOME", f"{base}/home")
+    (base / "work").mkdir()
+    (base / "far" / "deep").mkdir(parents=True)
+    (base / "work" / "link").symlink_to(base / "far" / "deep")
+    work = str(base / "work")
+    assert edited_paths(work, "./a") == (f"{work}/a",)
+    assert edited_paths(work, "~/a") == (f"{base}/home/a", f"{work}/~/a")
+    assert f"{base}/b" in edited_paths(work, f" {base}/b")
+    assert edited_paths(work, "link/../a") == (f"{base}/far/a", f"{work}/a")

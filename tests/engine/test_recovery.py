@@ -17,7 +17,7 @@ from hurlicane_mcp.engine.recovery import Recovered, Recovery
 from hurlicane_mcp.engine.runs import RunLimits, Runs
 from hurlicane_mcp.providers.registry import Providers
 from hurlicane_mcp.providers.scripted import ScriptedProvider
-from hurlicane_mcp.store import attempts, events, jobs, waits
+from hurlicane_mcp.store import attempts, events, jobs, locks, waits
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import AttemptRow, JobRow
 from hurlicane_mcp.supervision.host import Exit, ProcessIdentity
@@ -129,6 +129,25 @@ async def test_a_start_that_was_not_noted_any_more_is_noted_when_it_is_followed(
     assert (row.pid, row.start_time, row.ended_at) == (4711, "1000", None)
     told = await db.read(lambda s: events.after(s, 0, limit=99, kinds=["attempt.adopted"]))
     assert [event.job_id for event in told] == [attempt.job_id]
+
+
+async def test_an_agent_that_lived_on_without_a_server_has_its_locks_leased_anew(
+    db: Database, clock: FakeClock, host: FakeHost, recovery: Recovery, tmp_path: Path
+) -> None:
+    attempt = await left_behind(db, tmp_path)
+    asked = {"job_id": attempt.job_id, "attempt_id": attempt.id, "ttl_s": 600, "reason": ""}
+
+    def change(session: Session) -> None:
+        locks.take(
+            session, locks.queue(session, {**asked, "paths": ["/r/a"]}, BEGINNING), BEGINNING
+        )
+
+    await db.write(change)
+    host.found[tmp_path] = FakeHandle(4711)
+    clock.move(timedelta(hours=1))
+    await recovery.recover()
+    (row,) = await db.read(locks.held)
+    assert row.renewed_at == clock.now()
 
 
 async def test_an_adopted_agent_is_followed_to_its_end(

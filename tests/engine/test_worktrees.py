@@ -131,6 +131,12 @@ async def test_what_is_not_in_it_is_told(yard: Yard) -> None:
     assert "is not in it: draft" in warning.data["text"]
 
 
+async def test_what_is_told_of_names_that_are_no_text_can_be_stored_and_sent(yard: Yard) -> None:
+    (yard.here.top / os.fsdecode(b"\xff")).touch()
+    made = await yard.intake.create(OPERATOR, JobSpec("Mend it.", use_worktree=True))
+    assert "not in it: \ufffd." in str(made.note).encode().decode()
+
+
 async def test_a_job_whose_worktree_cannot_be_is_not_created(yard: Yard, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     wanted: tuple[dict[str, Any], ...] = (
@@ -261,6 +267,21 @@ async def test_a_job_that_merely_works_inside_keeps_it(yard: Yard) -> None:
     assert is_there(row.path)
     await yard.end(await yard.start(guest))
     yard.clock.move(DAY)
+    await yard.keeper.sweep()
+    assert not is_there(row.path)
+
+
+async def test_a_job_that_works_inside_by_another_name_keeps_it(yard: Yard, tmp_path: Path) -> None:
+    lead = await yard.start(await yard.create(use_worktree=True))
+    row = await yard.row(await yard.job(lead.job_id))
+    await yard.end(lead)
+    link = tmp_path / "link"
+    link.symlink_to(row.path)
+    guest = await yard.create(work_dir=str(link))
+    yard.clock.move(DAY)
+    await yard.keeper.sweep()
+    assert is_there(row.path)
+    await yard.end(await yard.start(guest))
     await yard.keeper.sweep()
     assert not is_there(row.path)
 

@@ -1,5 +1,6 @@
 """Calls of git as the server makes them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_a_call_that_takes_too_long_is_ended_with_all_that_it_started(here: Chec
         run_git(here.top, "-c", "alias.stay=!sleep 600; true", "stay", timeout=0.1)
 
 
+def test_whom_a_hook_leaves_behind_is_not_waited_for(here: Checkout) -> None:
+    os.mkfifo(here.top / "end")
+    ended = run_git(here.top, "-c", "alias.leave=!cat end & echo done", "leave", timeout=60)
+    (here.top / "end").write_text("")  # it is alive still, else this would wait for a reader
+    assert ended.text == "done"
+
+
+def test_all_of_a_long_output_and_a_long_complaint_is_heard(here: Checkout) -> None:
+    told = "alias.tell=!head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2; exit 3"
+    ended = run_git(here.top, "-c", told, "tell", check=False)
+    assert (ended.code, len(ended.stdout), len(ended.stderr)) == (3, 300_000, 300_000)
+
+
 def test_a_held_lock_is_told_apart_and_waited_for_a_while(here: Checkout) -> None:
     (here.top / ".git" / "index.lock").write_text("")
     (here.top / "new").write_text("")
@@ -81,3 +95,10 @@ def test_a_machine_without_git_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GitFailed, match="git cannot be started"):
         run_git(tmp_path, "status")
+
+
+def test_what_git_starts_is_told_nothing_of_the_servers_settings(
+    here: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HURLICANE_DATABASE_URL", "postgresql://somebody:password@somewhere")
+    assert "HURLICANE" not in run_git(here.top, "-c", "alias.show-all=!env", "show-all").text

@@ -159,3 +159,15 @@ def test_without_a_repository_or_a_commit_there_is_none(tmp_path: Path) -> None:
     assert head(tmp_path) is None
     (tmp_path / ".git" / "HEAD").write_bytes(os.urandom(8) + b"\xff")
     assert head(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["a:b", 'a"b', "a\\b", "#a"])
+def test_a_path_may_hold_what_git_splits_lists_at(tmp_path: Path, name: str) -> None:
+    here = Checkout.beside(tmp_path / name)
+    (here.top / "new").write_text("new\n")
+    assert diff_since(here.top, here.wanted.base_sha).files == 1
+
+
+def test_what_is_no_commit_is_none(here: Checkout) -> None:
+    (here.top / ".git" / "refs" / "heads" / "main").write_text("--output=read.me\n")
+    assert head(here.top) is None

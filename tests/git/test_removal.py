@@ -394,3 +394,84 @@ def test_a_job_that_comes_back_to_one_half_removed_finds_its_files(here: Checkou
     here.path.rename(going_of(here.path))
     assert make(here.used).told == ()
     assert (here.path / "new").read_text() == "untracked"
+
+
+def clone_inside(here: Checkout, tmp_path: Path) -> Path:
+    """A clone in the worktree with nothing that its remote does not have."""
+    git(here.path, "clone", "--quiet", str(Checkout.beside(tmp_path / "other").top), "inner")
+    return here.path / "inner"
+
+
+def test_a_repository_inside_with_nothing_but_a_stash_is_left(
+    here: Checkout, tmp_path: Path
+) -> None:
+    inner = clone_inside(here, tmp_path)
+    (inner / "read.me").write_text("Half done\n")
+    git(inner, "stash")
+    assert_left(here, "nowhere else: inner")
+    git(inner, "stash", "drop")
+    git(inner, "reflog", "expire", "--expire=now", "--all")
+    assert here.retire().is_removed
+
+
+def test_a_repository_inside_with_commits_that_only_its_log_knows_is_left(
+    here: Checkout, tmp_path: Path
+) -> None:
+    inner = clone_inside(here, tmp_path)
+    commit(inner, "work")
+    git(inner, "reset", "--quiet", "--hard", "origin/main")
+    assert_left(here, "nowhere else: inner")
+
+
+def test_new_files_of_a_repository_inside_count_even_if_the_user_hides_them(
+    here: Checkout, tmp_path: Path
+) -> None:
+    inner = clone_inside(here, tmp_path)
+    git(inner, "config", "status.showUntrackedFiles", "no")
+    (inner / "new").write_text("")
+    assert_left(here, "nowhere else: inner")
+
+
+def test_what_a_rebase_has_put_aside_is_kept(here: Checkout) -> None:
+    commit(here.path, "read.me", "Ours\n")
+    commit(here.path, "other")
+    commit(here.top, "read.me", "Theirs\n")
+    (here.path / "other").write_text("not committed\n")
+    with pytest.raises(AssertionError, match="git rebase"):  # it stops at the conflict
+        git(here.path, "rebase", "--autostash", "main")
+    stashed = (here.record / "rebase-merge" / "autostash").read_text().strip()
+    assert here.retire().is_removed
+    assert here.survives(stashed)
+
+
+def test_commits_whose_signature_is_shown_are_no_hindrance(here: Checkout) -> None:
+    signer = here.top / ".git" / "gpg"
+    signer.write_text(
+        "#!/bin/sh\n"
+        "echo '[GNUPG:] SIG_CREATED ' >&2\n"
+        "echo 'gpg: Signature made by somebody' >&2\n"
+        "echo '-----BEGIN PGP SIGNATURE-----'\n"
+        "echo '-----END PGP SIGNATURE-----'\n"
+        "cat >/dev/null\n"
+    )
+    signer.chmod(0o755)
+    git(here.top, "config", "gpg.program", str(signer))
+    git(here.top, "config", "log.showSignature", "true")
+    (here.path / "work").write_text("")
+    git(here.path, "add", "work")
+    git(here.path, "commit", "--quiet", "--gpg-sign", "--message", "Work")
+    (here.path / "read.me").write_text("staged\n")
+    git(here.path, "add", "read.me")
+    (here.path / "read.me").write_text("changed\n")
+    assert here.retire().salvaged == (FIRST,)
+
+
+def test_what_an_earlier_removal_could_not_delete_does_not_stop_the_next_one(
+    here: Checkout,
+) -> None:
+    left = going_of(here.path)
+    left.mkdir()
+    (left / "file").write_text("kept before")
+    commit(here.path, "work")
+    assert here.retire().is_removed
+    assert_removed(here)

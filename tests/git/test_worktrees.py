@@ -1,6 +1,7 @@
 """Worktrees of our own, made by git itself in every state that a repository can be in."""
 
 import os
+import shutil
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from hurlicane_mcp.errors import GitFailed, Invalid
+from hurlicane_mcp.git.salvage import record_of
 from hurlicane_mcp.git.worktrees import Wanted, base_of, held, make, place_for
 from tests.git.checkouts import Checkout, commit, git
 
@@ -366,3 +368,65 @@ def test_ten_worktrees_at_once_are_all_made(here: Checkout) -> None:
         made = list(threads.map(make, wanted))
     assert [one.path for one in made] == [one.path for one in wanted]
     assert len(here.worktrees()) == 11
+
+
+def test_a_branch_with_a_tag_of_its_name_is_that_branch(here: Checkout) -> None:
+    git(here.top, "tag", "main")
+    assert base_of(here.top, None).branch == "main"
+
+
+def test_head_is_what_is_checked_out_here_and_not_what_a_server_prefers(
+    here: Checkout, tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "--quiet", str(here.top), "clone")
+    clone = tmp_path / "clone"
+    git(clone, "switch", "--quiet", "--create", "mine")
+    newest = commit(clone, "new")
+    base = base_of(clone, "HEAD")
+    assert (base.branch, base.sha) == ("mine", newest)
+    base = base_of(clone, "origin/HEAD")
+    assert (base.branch, base.sha) == (None, here.wanted.base_sha)
+
+
+def test_a_commit_named_after_a_branch_is_no_branch(here: Checkout) -> None:
+    commit(here.top, "new")
+    base = base_of(here.top, "main~1")
+    assert (base.branch, base.sha) == (None, here.wanted.base_sha)
+
+
+def test_a_path_with_a_line_break_is_refused(tmp_path: Path) -> None:
+    top = Checkout.beside(tmp_path / "one\ntwo").top
+    with pytest.raises(Invalid, match="line break"):
+        base_of(top, None)
+
+
+def test_a_folder_of_worktrees_that_is_a_link_to_a_larger_disk_is_fine(
+    here: Checkout, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    here.path.parent.parent.symlink_to(disk)
+    for _ in range(2):
+        assert here.make().path == here.path
+    (here.path / "new").write_text("")
+    shutil.rmtree(here.path)
+    assert make(here.used).branch == here.wanted.branch
+    assert here.retire().is_removed
+    assert here.worktrees() == [here.top]
+
+
+def test_a_repository_that_moved_behind_a_link_keeps_its_worktrees(tmp_path: Path) -> None:
+    here = Checkout.beside(tmp_path / "home")
+    here.make()
+    commit(here.path, "work")
+    (tmp_path / "home").rename(tmp_path / "moved")
+    (tmp_path / "home").symlink_to(tmp_path / "moved")
+    assert make(here.used).path == here.path
+    assert here.retire().is_removed
+    assert here.worktrees() == [tmp_path / "moved" / "repo"]
+
+
+def test_a_record_with_a_path_of_its_own_place_is_found(here: Checkout) -> None:
+    here.make()
+    (here.record / "gitdir").write_text(os.path.relpath(here.path / ".git", here.record))
+    assert record_of(here.top, here.path) == here.record

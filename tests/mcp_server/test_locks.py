@@ -29,6 +29,25 @@ async def test_locks_are_taken_seen_and_released(db: Database, endpoint: McpEndp
     assert row.path == "/project/a"
 
 
+async def test_of_very_many_locks_an_answer_tells_what_fits(
+    db: Database, endpoint: McpEndpoint
+) -> None:
+    first, second = await an_agent(db), await an_agent(db)
+    for part in range(5):
+        paths = [f"{part}/{number}-{'x' * 80}" for number in range(200)]
+        await post(endpoint, first, call("lock_files", paths=paths))
+    refused = await post(endpoint, second, call("lock_files", paths=["."], wait_s=0))
+    told = refused.result["structuredContent"]
+    assert (len(told["held_by"]), told["more_holders"]) == (20, 980)
+    seen = (await post(endpoint, second, call("check_file_locks"))).result
+    assert len(seen["content"][0]["text"]) < 64 * 1024
+    shown = len(seen["structuredContent"]["locks"])
+    assert f"{1000 - shown} more locks" in seen["structuredContent"]["hint"]
+    freed = (await post(endpoint, first, call("release_files"))).result["structuredContent"]
+    assert len(freed["released"]) + freed["more_released"] == 1000
+    assert await db.read(locks.held) == []
+
+
 async def test_a_call_that_waits_is_answered_when_the_files_are_free(
     db: Database, endpoint: McpEndpoint
 ) -> None:

@@ -185,15 +185,15 @@ async def test_both_clis_are_stopped_after_so_many_turns(cli: str, tmp_path: Pat
     stopped = threading.Event()
 
     def thinking(conversation: Conversation) -> Move:
-        if conversation.calls == 3:  # a real model takes longer than the server to stop its agent
+        if conversation.calls == 3:  # a real model takes longer than the end of a stopped agent
             assert stopped.wait(40)
         return counting()(conversation)
 
     with trial(tmp_path, by_role({"lead": thinking})) as on:
         job = on.create(LEAD, provider=cli, stop_mode="turns", stop_value="3")
         on.outcome(job)
-        stopped.set()
         told = await ended(on, job)
+        stopped.set()
         assert (told["status"], told["stopped_by"], told["turns"]) == ("done", "turns", 3), told
         model = on.claude if cli == "claude" else on.codex
         assert len(model.requests) in (3, 4)

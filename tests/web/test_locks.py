@@ -93,6 +93,22 @@ async def test_an_edit_without_the_lock_is_denied_with_what_to_do(
             assert (answer.status_code, answer.json()) == (200, {})
 
 
+async def test_an_edit_is_denied_if_any_reading_of_what_it_names_is_not_locked(
+    site: Site, tmp_path: Path
+) -> None:
+    folder = str(tmp_path)
+    agent, token = await an_agent(site, enforce_locks=True, work_dir=folder)
+    await locked(site, agent, ".")
+    async with site.client(token) as client:
+        for given in (
+            hook(file_path="~/elsewhere"),
+            hook(file_path=" /elsewhere"),
+            hook(file_path=f"{folder}/a", notebook_path="/elsewhere"),
+        ):
+            answer = await client.post("/hooks/claude/edit", json={**given, "cwd": folder})
+            assert "elsewhere" in answer.json()["hookSpecificOutput"]["permissionDecisionReason"]
+
+
 async def test_a_job_that_does_not_enforce_locks_edits_what_it_wants(site: Site) -> None:
     _, token = await an_agent(site)
     async with site.client(token) as client:
@@ -115,7 +131,9 @@ async def test_a_stale_attempt_is_told_to_stop_instead_of_editing(site: Site) ->
     await site.db.write(lambda session: jobs.set_values(session, agent.job_id, attempt=2))
     async with site.client(token) as client:
         answer = await client.post("/hooks/claude/edit", json=hook(file_path="/r/a"))
-    assert answer.json()["continue"] is False
+    told = answer.json()
+    assert told["continue"] is False
+    assert told["hookSpecificOutput"]["permissionDecision"] == "deny"  # the edit is not made either
 
 
 async def test_a_job_can_be_created_with_locks_enforced(
