@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests mostly wait for processes that they have started, and share nothing.
+# Tests start processes and wait for them, and share nothing.
 WORKERS ?= auto
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist worksteal
 
@@ -38,7 +38,7 @@ fmt: $(STAMP) ## Format the code and mend what the linter can mend
 
 real-clis: $(STAMP) ## Run the suite with the real Claude Code and Codex CLIs (from npm)
 	tests/real_clis/install
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m real_cli $(ARGS)
+	$(BIN)/python -m pytest -m real_cli $(ARGS)
 
 chaos: $(STAMP) ## Kill and freeze processes at random, then look for any loss (JOBS, SECONDS, SEED)
 	CHAOS_JOBS=$(JOBS) CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) \

@@ -92,10 +92,13 @@ async def test_claude_is_stopped_at_its_budget_one_request_late_at_most(tmp_path
 
 async def test_codex_is_stopped_at_its_budget_within_its_turn(tmp_path: Path) -> None:
     """Its stream is silent about usage until the turn ends, but it notes it after each answer."""
-    stopped = threading.Event()
+    warned, stopped = threading.Event(), threading.Event()
 
     def thinking(conversation: Conversation) -> Move:
-        if conversation.calls == 4:  # a real model takes longer than the server to stop its agent
+        # A real model takes longer than the server to warn its agent, and to end it.
+        if conversation.calls == 3:
+            assert warned.wait(40)
+        if conversation.calls == 4:
             assert stopped.wait(40)
         return counting()(conversation)
 
@@ -109,9 +112,11 @@ async def test_codex_is_stopped_at_its_budget_within_its_turn(tmp_path: Path) ->
             stop_mode="budget",
             stop_value=str(budget),
         )
+        await until(lambda: on.events(job, "job.nearly_stopped"), timeout_s=30)
+        warned.set()
         on.outcome(job)
-        stopped.set()
         told = await ended(on, job)
+        stopped.set()
         assert (told["status"], told["stopped_by"]) == ("done", "budget"), told
         assert len(on.events(job, "job.nearly_stopped")) == 1
         real = on.price_of(on.codex.requests)
@@ -149,8 +154,8 @@ async def test_what_codexs_own_agents_use_counts_for_its_budget(tmp_path: Path) 
             stop_value=str(budget),
         )
         on.outcome(job)
-        stopped.set()
         told = await ended(on, job)
+        stopped.set()
         assert (told["status"], told["stopped_by"]) == ("done", "budget"), told
         tell(on, told, on.price_of(on.codex.requests))
         assert cost_of(told) == 6 * CODEX_CENTS
