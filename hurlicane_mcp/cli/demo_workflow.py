@@ -1,7 +1,6 @@
 """`hurlicane demo --workflow`: a task is planned, reviewed, implemented, verified and pushed."""
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +17,8 @@ from hurlicane_mcp.cli.demo_site import checked, git, new_repository, server
 from hurlicane_mcp.cli.render import printable, styled
 from hurlicane_mcp.errors import HurlicaneError
 
-LOOK_S: Final = 0.25  #: seconds between two looks
+#: Seconds between two looks at one that goes on; its end, and a block, are told at once.
+LOOK_S: Final = 0.25
 WIDTH: Final = 110  #: columns of an output that is no terminal
 TITLE: Final = "Greet people"
 #: Where the task is: in the package, or beside it in a checkout.
@@ -102,7 +102,7 @@ def _states(http: httpx2.Client, workflow_id: str) -> Iterator[View]:
         yield view
         if view["state"] != "running":
             return
-        time.sleep(LOOK_S)
+        http.get("/api/wait", params={"job_id": workflow_id, "timeout_s": LOOK_S})
 
 
 def _tell_changes(console: Console, shown: set[tuple[Any, ...]], view: View) -> None:

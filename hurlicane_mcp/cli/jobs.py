@@ -9,6 +9,7 @@ from rich.text import Text
 
 from hurlicane_mcp.cli.connection import Connection, ask
 from hurlicane_mcp.cli.options import AsJson, DataDir, JobArgument
+from hurlicane_mcp.cli.pages import Listing
 from hurlicane_mcp.cli.render import (
     age,
     asked,
@@ -23,8 +24,7 @@ from hurlicane_mcp.cli.render import (
 )
 
 OPEN: Final = ("blocked", "queued", "running")
-RECENT: Final = 10
-PAGE: Final = 200
+JOBS: Final = Listing("/api/jobs", "jobs", "job_id", "status")
 TIMED_OUT: Final = 124  #: as timeout(1) exits
 CANCELLED: Final = 130
 _LONGEST_WAIT_S: Final = 240
@@ -84,12 +84,7 @@ def ps(
     """List the open jobs and the ten newest others."""
 
     async def listing(server: Connection) -> Sequence[Mapping[str, Any]]:
-        if everything:
-            return await _pages(server)
-        running = await server.get("/api/jobs", status=OPEN, limit=PAGE)
-        newest = await server.get("/api/jobs", limit=RECENT)
-        found = {job["job_id"]: job for job in (*newest["jobs"], *running["jobs"])}
-        return sorted(found.values(), key=lambda job: job["created_at"], reverse=True)
+        return await (JOBS.everything(server) if everything else JOBS.going_on(server, OPEN))
 
     jobs = ask(data_dir, listing)
     if as_json:
@@ -99,16 +94,6 @@ def ps(
     else:
         note('There are no jobs yet: hurlicane run "what to do" creates one.')
     return 0
-
-
-async def _pages(server: Connection) -> Sequence[Mapping[str, Any]]:
-    jobs: list[Mapping[str, Any]] = []
-    while True:
-        before = jobs[-1]["job_id"] if jobs else None
-        page = (await server.get("/api/jobs", limit=PAGE, before=before))["jobs"]
-        jobs += page
-        if len(page) < PAGE:
-            return jobs
 
 
 def show(job: JobArgument, *, as_json: AsJson = False, data_dir: DataDir = None) -> int:

@@ -10,8 +10,9 @@ import psutil
 import typer
 
 from hurlicane_mcp.cli.connection import Connection, ask
-from hurlicane_mcp.cli.jobs import OPEN, PAGE
+from hurlicane_mcp.cli.jobs import OPEN
 from hurlicane_mcp.cli.options import DataDir
+from hurlicane_mcp.cli.pages import PAGE
 from hurlicane_mcp.cli.render import note
 from hurlicane_mcp.cli.whereabouts import data_dir_of, no_server, worker_of
 from hurlicane_mcp.errors import HurlicaneError, ServerUnreachable

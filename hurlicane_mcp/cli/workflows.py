@@ -8,14 +8,14 @@ import typer
 
 from hurlicane_mcp.cli.connection import Connection, ask
 from hurlicane_mcp.cli.options import AsJson, DataDir
+from hurlicane_mcp.cli.pages import Listing
 from hurlicane_mcp.cli.render import console, note, print_json, print_result
 from hurlicane_mcp.cli.workflow_start import start
 from hurlicane_mcp.cli.workflow_words import print_workflow, workflow_table
 from hurlicane_mcp.errors import Invalid
 
 OPEN: Final = ("running", "blocked")
-RECENT: Final = 10
-PAGE: Final = 200
+LISTED: Final = Listing("/api/workflows", "workflows", "workflow_id", "state")
 
 workflows = typer.Typer(
     help="Have tasks planned, reviewed and implemented in cycles, on branches of their own.",
@@ -48,13 +48,7 @@ def ps(
     """List the open workflows and the ten newest others."""
 
     async def listing(server: Connection) -> Sequence[Mapping[str, Any]]:
-        if everything:
-            return await _pages(server)
-        going_on = await server.get("/api/workflows", state=OPEN, limit=PAGE)
-        newest = await server.get("/api/workflows", limit=RECENT)
-        lines = (*newest["workflows"], *going_on["workflows"])
-        found = {one["workflow_id"]: one for one in lines}
-        return sorted(found.values(), key=lambda one: one["created_at"], reverse=True)
+        return await (LISTED.everything(server) if everything else LISTED.going_on(server, OPEN))
 
     found = ask(data_dir, listing)
     if as_json:
@@ -64,16 +58,6 @@ def ps(
     else:
         note('There are no workflows yet: hurlicane workflow start "what to build" creates one.')
     return 0
-
-
-async def _pages(server: Connection) -> Sequence[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    while True:
-        before = found[-1]["workflow_id"] if found else None
-        page = await server.get("/api/workflows", limit=PAGE, before=before)
-        found += page["workflows"]
-        if len(page["workflows"]) < PAGE:
-            return found
 
 
 @workflows.command()

@@ -1,8 +1,8 @@
-"""What every creation is asked first: is it a repetition, and may the tree still grow?"""
+"""What all creations share: repetitions are recognised, and trees do not grow without end."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ from sqlmodel import Session
 from hurlicane_mcp.engine.access import Caller
 from hurlicane_mcp.errors import Conflict, LimitReached
 from hurlicane_mcp.store import jobs
+from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import CreationKeyRow, JobRow, insert_rows
 
 
@@ -24,15 +25,63 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Created:
+    """The answer to a creation; `fresh` is False when the job was there already."""
+
+    job_id: str
+    title: str
+    status: str
+    fresh: bool
+    note: str | None = None  #: what the caller should know of it
+
+
+class Creations:
+    """Remembers which creations are still being answered.
+
+    An identical call that comes meanwhile is one of several, not the repetition of one whose answer
+    was lost.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._answering: set[str] = set()
+
+    async def make(
+        self,
+        caller: Caller,
+        job_id: str,
+        create: Callable[[Session, Sequence[str]], Created],
+    ) -> Created:
+        """What *create* answers, which stores *job_id* unless it was created before.
+
+        It is given the ids of those that are being answered, and may run again.
+        """
+        answering = tuple(self._answering)
+        self._answering.add(job_id)
+        is_answered_later = False
+        try:
+            made = await self._db.write(lambda session: create(session, answering))
+            is_answered_later = made.fresh and caller.is_agent
+        finally:
+            if not is_answered_later:
+                self._answering.discard(job_id)
+        return made
+
+    def answered(self, job_id: str, heard: bool) -> None:
+        """A creation's response is over. If it was *heard*, an identical call means another job."""
+        self._answering.discard(job_id)
+        if heard:
+            self._db.post(lambda session: jobs.mark_answered(session, job_id))
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A creation as far as repetitions are concerned."""
 
     caller: Caller
     key: str | None  #: the caller's idempotency key
     fingerprint: str  #: the same for the same request, whatever its key
-    # Jobs whose creation is still being answered. An identical call that comes meanwhile is one of
-    # several, not the repetition of one whose answer was lost.
-    answering: Sequence[str] = ()
+    answering: Sequence[str] = ()  #: jobs whose creation is still being answered
 
     def earlier(self, session: Session) -> JobRow | None:
         """The job that an earlier, identical call created, if this call repeats one.

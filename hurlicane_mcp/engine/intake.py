@@ -16,7 +16,14 @@ from hurlicane_mcp.domain.jobs import JobSpec, JobStatus, RetryPolicy, check_spe
 from hurlicane_mcp.domain.stops import check_stop
 from hurlicane_mcp.engine import budgets, settlement
 from hurlicane_mcp.engine.access import Caller, check_visible
-from hurlicane_mcp.engine.admission import Limits, Request, check_tree, fingerprint_of
+from hurlicane_mcp.engine.admission import (
+    Created,
+    Creations,
+    Limits,
+    Request,
+    check_tree,
+    fingerprint_of,
+)
 from hurlicane_mcp.engine.chains import Chains, Step, chain_of
 from hurlicane_mcp.engine.classification import can_classify
 from hurlicane_mcp.engine.worktrees import Worktrees, not_in_it
@@ -40,17 +47,6 @@ class Defaults:
     classify: bool = False  #: without a model a job waits until one is chosen by how hard it looks
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
-    """The answer to a creation; `fresh` is False when the job was there already."""
-
-    job_id: str
-    title: str
-    status: str
-    fresh: bool
-    note: str | None = None  #: what the caller should know of the job
-
-
 class Intake:
     """Creates jobs for operators and agents."""
 
@@ -62,9 +58,7 @@ class Intake:
         self._chains = chains
         self._defaults = defaults
         self._limits = limits
-        # Jobs whose creation is still being answered. An identical call that comes meanwhile is
-        # one of several, not the repetition of one whose answer was lost.
-        self._answering: set[str] = set()
+        self.creations = Creations(db)
 
     async def create(self, caller: Caller, spec: JobSpec) -> Created:
         """Store the job that *spec* asks for, or return the one that it asked for before.
@@ -84,24 +78,9 @@ class Intake:
             spec=spec,
             job_id=job_id,
             now=self._clock.now(),
-            answering=tuple(self._answering),
             base=base,
         )
-        self._answering.add(job_id)
-        is_answered_later = False
-        try:
-            made = await self._db.write(create)
-            is_answered_later = made.fresh and caller.is_agent
-        finally:
-            if not is_answered_later:
-                self._answering.discard(job_id)
-        return made
-
-    def answered(self, job_id: str, heard: bool) -> None:
-        """A creation's response is over. If it was *heard*, an identical call means another job."""
-        self._answering.discard(job_id)
-        if heard:
-            self._db.post(lambda session: jobs.mark_answered(session, job_id))
+        return await self.creations.make(caller, job_id, create)
 
     async def _base(self, caller: Caller, spec: JobSpec) -> Base:
         """Where a worktree for *spec* begins; a child's by default where its parent works now."""
@@ -114,12 +93,12 @@ class Intake:
     def _create(
         self,
         session: Session,
+        answering: Sequence[str],
         *,
         caller: Caller,
         spec: JobSpec,
         job_id: str,
         now: datetime,
-        answering: Sequence[str],
         base: Base | None,
     ) -> Created:
         request = Request(caller, spec.idempotency_key, _fingerprint(spec), answering)

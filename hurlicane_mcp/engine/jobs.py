@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlmodel import Session
 
@@ -135,18 +136,7 @@ class Jobs:
         Raises:
             NotFound: unknown, or not below the caller's own job.
         """
-        now = self._clock.now()
-        check_text("reason", reason)
-        by = "an operator" if not caller.is_agent else f"job {caller.job_id}"
-        told = f"Cancelled by {by}" + (f": {reason[:MAX_REASON]}" if reason else ".")
-
-        def change(session: Session) -> JobStatus:
-            if caller.is_agent:
-                attempts.fence(session, caller.attempt_id, now)
-            check_visible(session, caller, job_id)
-            return settlement.cancel(session, job_id, told, now)
-
-        return await self._db.write(change)
+        return await cancel_tree(self._db, self._clock.now(), caller, job_id, reason)
 
     async def report(self, caller: Caller, text: str) -> None:
         """Note what the caller's agent is doing; at most 2,000 characters are kept."""
@@ -200,6 +190,28 @@ class Jobs:
             return Finished(caller.job_id, _status(session, caller.job_id), fresh=True)
 
         return await self._db.write(change)
+
+
+async def cancel_tree(
+    db: Database, now: datetime, caller: Caller, job_id: str, reason: str
+) -> JobStatus:
+    """Cancel a job, which may be a workflow, and all below it; the status it has then.
+
+    Raises:
+        Invalid: no database could keep *reason*.
+        NotFound: unknown, or not below the caller's own job.
+    """
+    check_text("reason", reason)
+    by = "an operator" if not caller.is_agent else f"job {caller.job_id}"
+    told = f"Cancelled by {by}" + (f": {reason[:MAX_REASON]}" if reason else ".")
+
+    def change(session: Session) -> JobStatus:
+        if caller.is_agent:
+            attempts.fence(session, caller.attempt_id, now)
+        check_visible(session, caller, job_id)
+        return settlement.cancel(session, job_id, told, now)
+
+    return await db.write(change)
 
 
 def release_children(session: Session, job_id: str, *, detach: bool) -> None:

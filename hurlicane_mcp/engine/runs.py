@@ -244,7 +244,10 @@ class Runs:
             launch = await self._folders.ready(launch)
         provider = self._providers.get(launch.step.provider)
         background, rest = await self._background(launch)
-        spec = provider.launch(self._request(launch, background, rest))
+        # It looks for programs and folders, which may lie on a disk that hangs.
+        spec = await anyio.to_thread.run_sync(
+            lambda: provider.launch(self._request(launch, background, rest))
+        )
         await anyio.to_thread.run_sync(_write_files, launch.run_dir, spec.files)
         command = Command(
             argv=spec.argv,

@@ -19,12 +19,20 @@ from hurlicane_mcp.domain.workflows import (
     WorkflowState,
     first_position,
 )
-from hurlicane_mcp.engine import budgets, settlement
+from hurlicane_mcp.engine import budgets
 from hurlicane_mcp.engine.access import Caller, check_reader, check_visible
-from hurlicane_mcp.engine.admission import Limits, Request, check_tree, fingerprint_of
+from hurlicane_mcp.engine.admission import (
+    Created,
+    Creations,
+    Limits,
+    Request,
+    check_tree,
+    fingerprint_of,
+)
 from hurlicane_mcp.engine.chains import Step
 from hurlicane_mcp.engine.crews import Crew, Crews
-from hurlicane_mcp.engine.intake import Created, Defaults, project_of, work_folder
+from hurlicane_mcp.engine.intake import Defaults, project_of, work_folder
+from hurlicane_mcp.engine.jobs import cancel_tree
 from hurlicane_mcp.engine.phases import Phases
 from hurlicane_mcp.engine.reactor import Reactor, restart_of
 from hurlicane_mcp.engine.workflow_facts import Known, WorkflowFacts
@@ -40,7 +48,6 @@ from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.store.tables import JobRow
 from hurlicane_mcp.store.workflow_tables import WorkflowRow
 
-MAX_REASON = 1000
 #: Phases that a person can go back to.
 RESUMED = (Phase.ASSESS, Phase.REVIEW, Phase.IMPLEMENT, Phase.VERIFY)
 
@@ -79,7 +86,7 @@ class Workflows:
         self._reactor = reactor
         self._defaults = defaults
         self._limits = limits
-        self._answering: set[str] = set()  #: as in Intake
+        self.creations = Creations(db)
 
     async def create(self, caller: Caller, spec: WorkflowSpec) -> Created:
         """Store the workflow that *spec* asks for, its first phase queued; or the one it asked for
@@ -92,25 +99,13 @@ class Workflows:
         place = await self._place(caller, spec)
         workflow_id, now = new_id("wf"), self._clock.now()
         fields = {**asdict(spec), "idempotency_key": None, "kind": "workflow"}
-        answering = tuple(self._answering)
-        request = Request(caller, spec.idempotency_key, fingerprint_of(fields), answering)
-        self._answering.add(workflow_id)
-        is_answered_later = False
-        try:
-            made = await self._db.write(
-                lambda session: self._create(session, request, spec, place, workflow_id, now)
-            )
-            is_answered_later = made.fresh and caller.is_agent
-        finally:
-            if not is_answered_later:
-                self._answering.discard(workflow_id)
-        return made
+        fingerprint = fingerprint_of(fields)
 
-    def answered(self, workflow_id: str, heard: bool) -> None:
-        """A creation's response is over. If it was *heard*, an identical call means another one."""
-        self._answering.discard(workflow_id)
-        if heard:
-            self._db.post(lambda session: jobs.mark_answered(session, workflow_id))
+        def create(session: Session, answering: Sequence[str]) -> Created:
+            request = Request(caller, spec.idempotency_key, fingerprint, answering)
+            return self._create(session, request, spec, place, workflow_id, now)
+
+        return await self.creations.make(caller, workflow_id, create)
 
     async def get(self, caller: Caller, workflow_id: str) -> WorkflowView:
         """All about a workflow.
@@ -188,17 +183,8 @@ class Workflows:
         Raises:
             NotFound: unknown, or outside the caller's subtree.
         """
-        now = self._clock.now()
-        by = "an operator" if not caller.is_agent else f"job {caller.job_id}"
-        told = f"Cancelled by {by}" + (f": {reason[:MAX_REASON]}" if reason else ".")
-
-        def change(session: Session) -> JobStatus:
-            if caller.is_agent:
-                attempts.fence(session, caller.attempt_id, now)
-            _seen(session, caller, workflow_id)
-            return settlement.cancel(session, workflow_id, told, now)
-
-        return await self._db.write(change)
+        await self._db.read(lambda session: _seen(session, caller, workflow_id))
+        return await cancel_tree(self._db, self._clock.now(), caller, workflow_id, reason)
 
     async def _place(self, caller: Caller, spec: WorkflowSpec) -> _Place:
         work_dir = spec.work_dir

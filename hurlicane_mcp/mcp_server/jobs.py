@@ -119,7 +119,7 @@ class JobTools:
         caller = caller_of(ctx)
         made = await self._intake.create(caller, spec)
         if caller.is_agent:
-            once_over(ctx, lambda heard: self._intake.answered(made.job_id, heard))
+            once_over(ctx, lambda heard: self._intake.creations.answered(made.job_id, heard))
         told = {"job_id": made.job_id, "title": made.title, "status": made.status}
         return answer({**told, **({"note": made.note} if made.note else {})})
 

@@ -11,7 +11,7 @@ from hurlicane_mcp.domain.checks import parse_checks
 from hurlicane_mcp.domain.workflow_spec import WorkflowSpec, parse_stops
 from hurlicane_mcp.domain.workflows import Publish
 from hurlicane_mcp.engine.access import Caller
-from hurlicane_mcp.engine.intake import Created
+from hurlicane_mcp.engine.admission import Created
 from hurlicane_mcp.engine.workflows import Workflows
 from hurlicane_mcp.mcp_server.answers import Ctx, answer, answers, caller_of, once_over
 
@@ -88,7 +88,7 @@ class WorkflowTools:
         caller = caller_of(ctx)
         made = await self._workflows.create(caller, spec)
         if caller.is_agent:
-            once_over(ctx, lambda heard: self._workflows.answered(made.job_id, heard))
+            once_over(ctx, lambda heard: self._workflows.creations.answered(made.job_id, heard))
         return await self._created(caller, made)
 
     async def _created(self, caller: Caller, made: Created) -> CallToolResult:

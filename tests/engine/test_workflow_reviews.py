@@ -22,14 +22,13 @@ from hurlicane_mcp.errors import Conflict, Invalid
 from hurlicane_mcp.store import jobs, waits, wakes, workflows
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.supervision.transcript import Watcher
-from tests.engine.workflow_desk import Desk, build, failed, git
+from tests.engine.workflow_desk import OPEN, Desk, build, failed, git, reviewed, worked
 from tests.factories import running
 from tests.fakes import FakeClock
 from tests.stories.server import until
 
 pytestmark = pytest.mark.anyio
 
-OPEN, CHECKED = ("- [ ] First", "- [ ] Second"), ("- [x] First", "- [x] Second")
 STOPPED = Outcome.stopped(StopMode.TURNS, "It builds so far.")
 
 
@@ -37,24 +36,6 @@ STOPPED = Outcome.stopped(StopMode.TURNS, "It builds so far.")
 async def desk(store: Database, clock: FakeClock, tmp_path: Path) -> AsyncGenerator[Desk]:
     async with Watcher() as watcher:
         yield build(store, clock, watcher, tmp_path)
-
-
-async def reviewed(desk: Desk, **wishes: Any) -> str:
-    """A workflow whose plan was reviewed: its first implementation is queued."""
-    workflow_id = await desk.start(**wishes)
-    await desk.plan(workflow_id, *OPEN)
-    await desk.play(workflow_id)
-    assert await desk.play(workflow_id) == "running implement 1"
-    return workflow_id
-
-
-async def worked(desk: Desk, workflow_id: str, name: str = "a.txt") -> str:
-    """The current implementation commits and checks all milestones; where it is then."""
-    agent = await desk.agent(workflow_id)
-    await desk.commit(workflow_id, name)
-    await desk.plan(workflow_id, *CHECKED)
-    await desk.end(agent)
-    return await desk.go_on(workflow_id)
 
 
 def remote_of(desk: Desk) -> Path:

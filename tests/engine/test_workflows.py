@@ -22,13 +22,21 @@ from hurlicane_mcp.errors import Conflict, Invalid, LimitReached, NotFound
 from hurlicane_mcp.store import jobs, workflows
 from hurlicane_mcp.store.database import Database
 from hurlicane_mcp.supervision.transcript import Watcher
-from tests.engine.workflow_desk import Desk, build, done, failed, git
+from tests.engine.workflow_desk import (
+    CHECKED,
+    OPEN,
+    Desk,
+    build,
+    done,
+    failed,
+    git,
+    reviewed,
+    worked,
+)
 from tests.factories import running
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
-
-OPEN, CHECKED = ("- [ ] First", "- [ ] Second"), ("- [x] First", "- [x] Second")
 
 
 @pytest.fixture
@@ -37,23 +45,10 @@ async def desk(store: Database, clock: FakeClock, tmp_path: Path) -> AsyncGenera
         yield build(store, clock, watcher, tmp_path)
 
 
-async def reviewed(desk: Desk, **wishes: Any) -> str:
-    """A workflow whose plan was reviewed: its first implementation is queued."""
-    workflow_id = await desk.start(**wishes)
-    await desk.plan(workflow_id, *OPEN)
-    await desk.play(workflow_id)
-    assert await desk.play(workflow_id) == "running implement 1"
-    return workflow_id
-
-
 async def implemented(desk: Desk, **wishes: Any) -> str:
     """A workflow whose milestones are all done in cycle 1: its last review is queued."""
     workflow_id = await reviewed(desk, **wishes)
-    agent = await desk.agent(workflow_id)
-    await desk.commit(workflow_id)
-    await desk.plan(workflow_id, *CHECKED)
-    await desk.end(agent)
-    assert await desk.go_on(workflow_id) == "running review 2"
+    assert await worked(desk, workflow_id) == "running review 2"
     return workflow_id
 
 

@@ -29,6 +29,8 @@ from hurlicane_mcp.supervision.transcript import Watcher
 from tests.factories import claim
 from tests.fakes import FakeClock
 
+OPEN, CHECKED = ("- [ ] First", "- [ ] Second"), ("- [x] First", "- [x] Second")
+
 
 def git(folder: Path, *args: str) -> str:
     """What git prints, in a repository of the test."""
@@ -161,3 +163,21 @@ def build(db: Database, clock: FakeClock, watcher: Watcher, folder: Path, **sett
     chains = booking.ledger.chains
     service, reactor = workflows_of(chosen, db, clock, prompts, chains, worktrees, checks)
     return Desk(db, clock, service, reactor, worktrees, booking, repository(folder / "repo"))
+
+
+async def reviewed(desk: Desk, **wishes: Any) -> str:
+    """A workflow whose plan was reviewed: its first implementation is queued."""
+    workflow_id = await desk.start(**wishes)
+    await desk.plan(workflow_id, *OPEN)
+    await desk.play(workflow_id)
+    assert await desk.play(workflow_id) == "running implement 1"
+    return workflow_id
+
+
+async def worked(desk: Desk, workflow_id: str, name: str = "a.txt") -> str:
+    """The current implementation commits and checks all milestones; where it is then."""
+    agent = await desk.agent(workflow_id)
+    await desk.commit(workflow_id, name)
+    await desk.plan(workflow_id, *CHECKED)
+    await desk.end(agent)
+    return await desk.go_on(workflow_id)
