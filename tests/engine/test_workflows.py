@@ -294,6 +294,13 @@ async def test_cancelling_stops_the_agents_and_keeps_the_work(desk: Desk) -> Non
         await desk.service.resume(OPERATOR, workflow_id)
 
 
+async def test_a_reason_that_no_database_can_keep_cancels_nothing(desk: Desk) -> None:
+    workflow_id = await desk.start()
+    with pytest.raises(Invalid, match="reason"):
+        await desk.service.cancel(OPERATOR, workflow_id, "Enough\0.")
+    assert await desk.where(workflow_id) == "running assess 0"
+
+
 async def test_a_phase_that_somebody_cancels_blocks_the_workflow(desk: Desk) -> None:
     workflow_id = await desk.start()
     job_id = (await desk.phase(workflow_id)).job_id
